@@ -1,0 +1,68 @@
+# Finance Lakehouse. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+JARS := .jars
+ASSETS ?= BTCUSD,ETHUSD
+DAYS ?= 7
+PYTEST_ARGS ?=
+BENCH_VENV := .venv-bench
+BENCH_ARGS ?=
+
+.PHONY: help setup backfill test soak lint bench pins clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready $(JARS)/.ready ## environment in .venv and Spark jars in .jars; does nothing the second time
+
+# The stamp is written last, so that an interrupted set-up is done again.
+$(VENV)/.ready: requirements-pipeline.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up $(VENV) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -r requirements-pipeline.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+$(JARS)/.ready: config/spark-jars.ivy.xml | $(VENV)/.ready
+	@command -v java >/dev/null || { echo "java not found: install a Java 17 runtime, as openjdk-17-jre-headless"; exit 1; }
+	@$(BIN)/python -m pipelines.jars --dir $(JARS)
+	@touch $@
+
+backfill: setup ## the main job, offline: the sample lake in data/sample_lake (ASSETS=…, DAYS=…)
+	@$(BIN)/lakehouse backfill --provider sample --assets $(ASSETS) --days $(DAYS)
+	@echo "look around with: $(BIN)/lakehouse status"
+
+test: setup ## every test but the long fault runs
+	@$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+
+soak: setup ## the long fault runs
+	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: setup $(BENCH_VENV)/.ready ## the benchmarks beside their references; writes docs/benchmarks.md (BENCH_ARGS=--quick)
+	@$(BIN)/python -m benchmarks --write $(BENCH_ARGS)
+
+# The references live in an environment of their own, so that nothing of theirs gets into the product.
+$(BENCH_VENV)/.ready: benchmarks/requirements.txt requirements-pipeline.txt | $(VENV)/.ready
+	@echo "setting up $(BENCH_VENV) …"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
+	@VIRTUAL_ENV=$(CURDIR)/$(BENCH_VENV) $(BIN)/uv pip install --quiet -r benchmarks/requirements.txt
+	@touch $@
+
+pins: ## resolve requirements-pipeline.in into requirements-pipeline.txt
+	@$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 requirements-pipeline.in -o requirements-pipeline.txt
+
+clean: ## remove caches, not data
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build
