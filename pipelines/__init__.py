@@ -1,0 +1,1 @@
+"""Finance Lakehouse: a medallion lakehouse for market data."""

@@ -1,0 +1,347 @@
+"""Typed settings: config.yaml < config.local.yaml < environment LAKEHOUSE__SECTION__KEY < command-line arguments."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import yaml
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from pipelines.errors import ConfigError
+from pipelines.timeframes import Timeframe
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+CONFIG_DIR = PROJECT_ROOT / "config"
+ENV_PREFIX = "LAKEHOUSE__"
+
+Granularity = Literal["day", "month", "year"]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DeltaLakeSettings(Section):
+    """Where tables live and how they are laid out."""
+
+    storage_path: str = "data/delta_lake"
+    sample_storage_path: str = "data/sample_lake"
+    partition_granularity: dict[Timeframe, Granularity] = {
+        Timeframe.M1: "day",
+        Timeframe.M5: "day",
+        Timeframe.M15: "day",
+        Timeframe.H1: "month",
+        Timeframe.H4: "month",
+        Timeframe.D1: "year",
+    }
+    compression: Literal["zstd", "snappy", "gzip"] = "zstd"
+    commit_retries: int = Field(default=20, ge=0)
+
+
+class SparkSettings(Section):
+    """The one SparkSession."""
+
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    shuffle_partitions: int = Field(default=4, ge=1)
+    jars_dir: str = ".jars"
+    extra_conf: dict[str, str] = {}
+
+
+class IngestSettings(Section):
+    """How ranges are fetched and landed."""
+
+    settling_delay_seconds: float = Field(default=300.0, ge=0)
+    lookback_bars: int = Field(default=0, ge=0)
+    chunk_rows: int = Field(default=250_000, ge=1)
+    windows_in_flight: int = Field(default=16, ge=1)
+    max_rejected_ratio: float = Field(default=0.05, ge=0, le=1)
+
+
+class DlqSettings(Section):
+    """The dead letter queue."""
+
+    path: str = "data/dlq"
+
+
+def _none_if_blank(value: object) -> object:
+    return None if value == "" else value
+
+
+Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
+
+
+class ProviderSettings(Section):
+    """What every provider can be told; a provider without network ignores most of it."""
+
+    enabled: bool = True
+    base_url: str = ""
+    requests_per_minute: float = Field(default=60.0, gt=0)
+    requests_per_day: Annotated[int | None, Field(ge=1)] = None
+    burst: int = Field(default=10, ge=1)
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    max_retries: int = Field(default=4, ge=0)
+    backoff_seconds: float = Field(default=0.5, ge=0)
+    backoff_cap_seconds: float = Field(default=30.0, ge=0)
+    max_retry_after_seconds: float = Field(default=120.0, ge=0)
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_reset_seconds: float = Field(default=60.0, ge=0)
+
+
+class AlphaVantageSettings(ProviderSettings):
+    """Alpha Vantage; premium keys allow 75 to 1200 requests a minute, the free one 5."""
+
+    api_key: Secret = None
+    base_url: str = "https://www.alphavantage.co"
+    requests_per_minute: float = Field(default=75.0, gt=0)
+
+
+class CoinbaseSettings(ProviderSettings):
+    """Coinbase Exchange public candles; no key."""
+
+    base_url: str = "https://api.exchange.coinbase.com"
+    requests_per_minute: float = Field(default=600.0, gt=0)
+
+
+class OandaSettings(ProviderSettings):
+    """OANDA v20."""
+
+    api_token: Secret = None
+    base_url: str = "https://api-fxpractice.oanda.com"
+    requests_per_minute: float = Field(default=3000.0, gt=0)
+    burst: int = Field(default=50, ge=1)
+    price_side: Literal["mid", "bid", "ask"] = "mid"
+
+
+class YfinanceSettings(ProviderSettings):
+    """Yahoo Finance through the yfinance package; no key."""
+
+    base_url: str = "https://query2.finance.yahoo.com"
+
+
+class FredSettings(ProviderSettings):
+    """FRED macro series."""
+
+    api_key: Secret = None
+    base_url: str = "https://api.stlouisfed.org"
+    requests_per_minute: float = Field(default=120.0, gt=0)
+
+
+class FilesSettings(ProviderSettings):
+    """Bars and records from local files."""
+
+
+class SampleSettings(ProviderSettings):
+    """The offline, deterministic, synthetic provider."""
+
+    seed: int = 20_240_101
+
+
+class ProvidersSettings(Section):
+    """Every provider, and the order in which they are asked."""
+
+    chain: list[str] = ["alpha_vantage", "coinbase", "oanda", "yfinance"]
+    alpha_vantage: AlphaVantageSettings = AlphaVantageSettings()
+    coinbase: CoinbaseSettings = CoinbaseSettings()
+    oanda: OandaSettings = OandaSettings()
+    yfinance: YfinanceSettings = YfinanceSettings()
+    fred: FredSettings = FredSettings()
+    files: FilesSettings = FilesSettings()
+    sample: SampleSettings = SampleSettings()
+
+
+class Settings(Section):
+    """Everything that can be set. Relative paths are taken from the project's root folder."""
+
+    delta_lake: DeltaLakeSettings = DeltaLakeSettings()
+    spark: SparkSettings = SparkSettings()
+    ingest: IngestSettings = IngestSettings()
+    dlq: DlqSettings = DlqSettings()
+    providers: ProvidersSettings = ProvidersSettings()
+
+    root: ClassVar[Path] = PROJECT_ROOT
+
+    def resolve(self, path: str) -> str:
+        """Return a setting's path as an absolute one; an object-store address is left as it is."""
+        return path if "://" in path else str(self.root / Path(path).expanduser())
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One source of settings and how to name a key of it in an error."""
+
+    label: str
+    values: dict[str, Any]
+
+    def has(self, location: tuple[str, ...]) -> bool:
+        node: Any = self.values
+        for part in location:
+            if not isinstance(node, Mapping) or part not in node:
+                return False
+            node = node[part]
+        return True
+
+    def key(self, location: tuple[str, ...]) -> str:
+        if self.label == "the environment":
+            return ENV_PREFIX + "__".join(part.upper() for part in location)
+        return ".".join(location)
+
+
+def load_settings(
+    config: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Load and validate the settings.
+
+    Args:
+        config: another config.yaml; its config.local.yaml is looked for beside it.
+        overrides: nested values from the command line, which win.
+        environ: the environment; `os.environ` over the `.env` file of the project root by default.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, or a key is unknown or has a wrong value.
+    """
+    path = Path(config) if config else CONFIG_DIR / "config.yaml"
+    if config and not path.is_file():
+        raise ConfigError(f"no settings file at {path}; give --config an existing YAML file")
+    local = path.with_name(f"{path.stem}.local{path.suffix}")
+    variables = {**_dotenv(), **os.environ} if environ is None else environ
+    layers = [
+        _Layer(str(path), _read_yaml(path)),
+        _Layer(str(local), _read_yaml(local)),
+        _Layer("the environment", _from_environment(variables)),
+        _Layer("the command line", dict(overrides or {})),
+    ]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge_into(merged, layer.values)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, layers))) from None
+
+
+def settings_from(config: Settings | Mapping[str, Any] | Path | str | None) -> Settings:
+    """Return settings from what a caller has: settings, a nested mapping of overrides, a file's path, or nothing."""
+    if isinstance(config, Settings):
+        return config
+    if isinstance(config, Mapping):
+        return load_settings(overrides=config)
+    return load_settings(config)
+
+
+def _dotenv() -> dict[str, str]:
+    values = dotenv_values(PROJECT_ROOT / ".env")
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" near line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path} is not valid YAML{where}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must be a mapping of sections, not a {type(values).__name__}")
+    return values
+
+
+# The names the vendors' own documentation uses; they save a user the long form.
+_WELL_KNOWN = {
+    "ALPHA_VANTAGE_API_KEY": ("providers", "alpha_vantage", "api_key"),
+    "ALPHAVANTAGE_API_KEY": ("providers", "alpha_vantage", "api_key"),
+    "OANDA_API_TOKEN": ("providers", "oanda", "api_token"),
+    "FRED_API_KEY": ("providers", "fred", "api_key"),
+}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, known in _WELL_KNOWN.items():
+        if environ.get(name):
+            _put(values, known, environ[name])
+    for name, text in sorted(environ.items()):
+        if name.upper().startswith(ENV_PREFIX):
+            location = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
+            _put(values, location, text if _is_text(location) else _parsed(text))
+    return values
+
+
+def _parsed(text: str) -> object:
+    """Read a variable as YAML, so that numbers, lists and booleans arrive as such."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _is_text(location: tuple[str, ...]) -> bool:
+    """Say whether the setting is text or a secret, which YAML must not turn into a number."""
+    model = _model_at(location[:-1])
+    field = model.model_fields.get(location[-1]) if model else None
+    if field is None:
+        return False
+    return field.annotation is str or SecretStr in get_args(field.annotation)
+
+
+def _put(values: dict[str, Any], location: tuple[str, ...], value: object) -> None:
+    for part in location[:-1]:
+        child = values.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{ENV_PREFIX}{'__'.join(location).upper()} sets a key inside a plain value")
+        values = child
+    values[location[-1]] = value
+
+
+def _merge_into(base: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge_into(base[key], value)
+        elif isinstance(value, Mapping):
+            base[key] = {}
+            _merge_into(base[key], value)
+        elif value is not None or key not in base:
+            base[key] = value
+
+
+def _explain(error: ValidationError, layers: list[_Layer]) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        location = tuple(str(part) for part in problem["loc"])
+        layer = next((layer for layer in reversed(layers) if layer.has(location)), None)
+        where, key = (layer.label, layer.key(location)) if layer else ("the settings", ".".join(location))
+        if problem["type"] == "extra_forbidden":
+            yield f"{where}: unknown key {key}{_nearest(location)}"
+        else:
+            yield f"{where}: {key}: {problem['msg']}"
+
+
+def _nearest(location: tuple[str, ...]) -> str:
+    model = _model_at(location[:-1])
+    names = list(model.model_fields) if model else []
+    close = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {'.'.join((*location[:-1], close[0]))}?"
+    return f"; valid here: {', '.join(names)}" if names else ""
+
+
+def _model_at(location: tuple[str, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Settings
+    for part in location:
+        field = model.model_fields.get(part) if model else None
+        annotation = field.annotation if field else None
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return model

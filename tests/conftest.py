@@ -1,0 +1,66 @@
+"""What all tests share: one SparkSession a run, settings and lakes in temporary folders, no user settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from pipelines.config import Settings
+from pipelines.storage import DeltaLakeManager
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# No deadline: the machine may be busy. No database: a run leaves nothing in the checkout.
+hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, derandomize="CI" in os.environ)
+hypothesis_settings.load_profile("lakehouse")
+
+_PRIVATE = ("LAKEHOUSE__", "ALPHA_VANTAGE", "ALPHAVANTAGE", "OANDA_", "FRED_")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_user_environment() -> Iterator[None]:
+    """Keep a user's own keys and settings out of the tests."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_PRIVATE)}
+    yield
+    os.environ.update(kept)
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested settings, later ones over earlier ones."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(found.get(key), dict)
+            found[key] = merged(found[key], value) if both else value
+    return found
+
+
+def make_settings(folder: Path, *overrides: dict[str, Any]) -> Settings:
+    """Return default settings whose lake and dead letter queue are in `folder`, with overrides."""
+    here = {"delta_lake": {"storage_path": str(folder / "lake")}, "dlq": {"path": str(folder / "dlq")}}
+    return Settings.model_validate(merged(here, *overrides))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return make_settings(tmp_path)
+
+
+@pytest.fixture
+def lake(settings: Settings) -> DeltaLakeManager:
+    return DeltaLakeManager(settings.delta_lake.storage_path, settings)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one session of the run."""
+    from pipelines.session import get_spark, stop_spark
+
+    yield get_spark(Settings())
+    stop_spark()
