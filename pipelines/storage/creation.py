@@ -1,0 +1,158 @@
+"""Creates tables from their contracts, and keeps synthetic and real data in different lakes."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from pipelines.contracts import Contract, contract_for
+from pipelines.errors import MixedOriginError, StorageError
+
+if TYPE_CHECKING:
+    from pipelines.config import DeltaLakeSettings, Granularity
+    from pipelines.storage.lake import Lake
+
+Origin = Literal["synthetic", "real"]
+ORIGIN = "lakehouse.origin"
+GRANULARITY = "lakehouse.partition_granularity"
+CONTRACT_ID = "lakehouse.contract.id"
+CONTRACT_VERSION = "lakehouse.contract.version"
+# The first table of every lake: its creation is atomic, so whoever creates it decides the lake's origin.
+MARKER_TABLE = "ingest_coverage"
+
+
+def origin_name(*, synthetic: bool) -> Origin:
+    """Return the origin's name as the table properties have it."""
+    return "synthetic" if synthetic else "real"
+
+
+def property_of(table: DeltaTable, name: str) -> str | None:
+    """Return a table property, or None."""
+    return table.metadata().configuration.get(name)
+
+
+def claim_origin(lake: Lake, settings: DeltaLakeSettings, *, synthetic: bool) -> None:
+    """Make the lake one of synthetic or of real data, or check that it already is.
+
+    Raises:
+        MixedOriginError: the lake holds the other kind; names the other lake's setting.
+    """
+    if not lake.exists(MARKER_TABLE):
+        _create(lake, MARKER_TABLE, contract_for(MARKER_TABLE), settings, origin_name(synthetic=synthetic))
+    check_origin(lake, synthetic=synthetic)
+
+
+def check_origin(lake: Lake, *, synthetic: bool) -> None:
+    """Make sure that the lake, unless it is new, holds data of that origin.
+
+    Raises:
+        MixedOriginError: it holds the other kind; names the other lake's setting.
+    """
+    if not lake.exists(MARKER_TABLE):
+        return
+    wanted, found = origin_name(synthetic=synthetic), property_of(lake.open(MARKER_TABLE), ORIGIN)
+    if found != wanted:
+        other = "delta_lake.sample_storage_path" if synthetic else "delta_lake.storage_path"
+        raise MixedOriginError(
+            f"the lake {lake.root.address} holds {found} data and cannot take {wanted} data; "
+            f"put {wanted} data into a lake of its own ({other} is for it)"
+        )
+
+
+def ensure_table(lake: Lake, table_name: str, settings: DeltaLakeSettings, *, synthetic: bool) -> DeltaTable:
+    """Create the table from its contract unless it exists, and open it; safe when two processes do it at once.
+
+    Raises:
+        ContractError: no contract declares the table.
+        MixedOriginError: the lake holds data of the other origin.
+        StorageError: the table's contract has another major version, or the lake cannot be written.
+    """
+    lake.root.uri(table_name)
+    contract = contract_for(table_name)
+    claim_origin(lake, settings, synthetic=synthetic)
+    if not lake.exists(table_name):
+        _create(lake, table_name, contract, settings, origin_name(synthetic=synthetic))
+    table = lake.open(table_name)
+    _add_constraints(table, contract)
+    return table
+
+
+def _create(lake: Lake, table_name: str, contract: Contract, settings: DeltaLakeSettings, origin: Origin) -> None:
+    granularity = contract.granularity(table_name, settings)
+    try:
+        if lake.root.is_local:
+            lake.root.path.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            lake.root.uri(table_name),
+            schema=_schema(contract),
+            mode="error",
+            partition_by=list(contract.partition_columns) or None,
+            name=table_name,
+            description=contract.description,
+            configuration=_properties(contract, settings, origin, granularity),
+            storage_options=lake.root.options(),
+            raise_if_key_not_exists=False,
+        )
+    except (DeltaError, OSError) as error:
+        # Version 0 is put only if absent: whoever comes second uses the first one's table.
+        if not lake.exists(table_name):
+            raise StorageError(f"cannot create {table_name} in {lake.root.address}: {_line(error)}") from error
+
+
+def _schema(contract: Contract) -> Schema:
+    described = {column.name: column.description for column in contract.columns}
+    fields = [field.with_metadata({"comment": described[field.name]}) for field in contract.arrow_schema]
+    return Schema.from_arrow(pa.schema(fields))
+
+
+def _properties(
+    contract: Contract, settings: DeltaLakeSettings, origin: Origin, granularity: Granularity | None
+) -> dict[str, str | None]:
+    properties: dict[str, str | None] = {
+        CONTRACT_ID: contract.id,
+        CONTRACT_VERSION: contract.version,
+        ORIGIN: origin,
+        "delta.parquet.compression.codec": settings.compression,
+    }
+    properties["delta.appendOnly"] = "true"
+    if contract.is_log:
+        return properties
+    if granularity:
+        properties[GRANULARITY] = granularity
+    properties["delta.dataSkippingStatsColumns"] = ",".join(_indexed(contract))
+    return properties
+
+
+def _indexed(contract: Contract) -> list[str]:
+    """Columns that files are skipped by; statistics of the others would only make the log longer."""
+    event_time = [contract.event_time] if contract.event_time else []
+    return list(dict.fromkeys([*contract.keys, *event_time, "ingested_at"]))
+
+
+def _add_constraints(table: DeltaTable, contract: Contract) -> None:
+    """Add the CHECK constraints the table lacks: all of them when new, the rest when its creator was killed."""
+    rules = {constraint_name(rule.reason): rule.expression for rule in contract.row_rules if rule.check_constraint}
+    for _ in range(3):
+        present = table.metadata().configuration
+        missing = {name: rule for name, rule in rules.items() if f"delta.constraints.{name}" not in present}
+        if not missing:
+            return
+        # It fails where another process added them first.
+        with suppress(CommitFailedError, DeltaError):
+            table.alter.add_constraint(missing)
+        table.update_incremental()
+    raise StorageError(f"cannot add the constraints of {contract.id} to {table.table_uri}; is its folder writable?")
+
+
+def constraint_name(reason: str) -> str:
+    """Return the name of the CHECK constraint that enforces a row rule."""
+    return re.sub(r"[^a-z0-9]+", "_", reason.lower()).strip("_")
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

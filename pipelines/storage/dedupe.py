@@ -1,0 +1,151 @@
+"""Decides what of a batch is new, restated or merely repeated, reading as little of the table as possible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from pipelines.storage.partitions import cut
+from pipelines.storage.results import NEW, REPEATED, RESTATED, Kinds
+from pipelines.storage.scan import execute, literal, quoted
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from pipelines.contracts import Contract
+
+_ROW, _PREVIOUS = "__row", "__previous"
+_SUFFIX = "__stored"
+# Delta keeps timestamps in file statistics to the millisecond, cut off.
+_STATISTICS_STEP = timedelta(milliseconds=1)
+_MANY_VALUES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to write: the rows to keep, each with its `ingested_at`, and the kind of every row of the batch."""
+
+    rows: pa.Table
+    kinds: Kinds
+
+
+def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime) -> Decision:
+    """Compare a batch with the newest stored version of each of its keys.
+
+    Args:
+        table: the table at the version to compare with.
+        contract: says what identifies a row and what makes a new version of it.
+        batch: source and edge columns; of several versions of one key in it, the last counts.
+        granularity: of the table's partition dates.
+        now: aware UTC; a restatement gets a later instant than its previous version even if the clock went back.
+    """
+    if not contract.keys:
+        stamps = pl.Series([now] * batch.num_rows, dtype=_TIME)
+        return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
+    keys, values = list(contract.keys), list(contract.value_columns)
+    incoming = _last_versions(_frame(batch.select(keys + values)), keys)
+    stored = _stored(table, contract, incoming, granularity)
+    if stored is None:
+        kept = incoming.with_columns(pl.lit(None, dtype=_TIME).alias(_PREVIOUS))
+    else:
+        joined = incoming.join(stored, on=keys, how="left", nulls_equal=True, suffix=_SUFFIX, maintain_order="left")
+        equal = pl.all_horizontal(
+            pl.col(_PREVIOUS).is_not_null(), *[pl.col(v).eq_missing(pl.col(v + _SUFFIX)) for v in values]
+        )
+        kept = joined.filter(~equal)
+    stamps = kept.select(
+        pl.max_horizontal(pl.lit(now, dtype=_TIME), pl.col(_PREVIOUS) + pl.duration(microseconds=1)).alias("at")
+    )["at"]
+    rows = batch if kept.height == batch.num_rows else batch.take(pa.array(kept[_ROW].to_numpy()))
+    kinds = np.full(batch.num_rows, REPEATED, np.int8)
+    kinds[kept[_ROW].to_numpy()] = np.where(kept[_PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
+    return Decision(_stamped(rows, stamps), kinds)
+
+
+_TIME = pl.Datetime("us", "UTC")
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError("a table became something else")
+    return frame
+
+
+def _last_versions(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    return frame.with_row_index(_ROW).unique(subset=keys, keep="last", maintain_order=True)
+
+
+def _stamped(rows: pa.Table, stamps: pl.Series) -> pa.Table:
+    return rows.append_column("ingested_at", stamps.to_arrow().cast(pa.timestamp("us", "UTC")))
+
+
+def _stored(
+    table: DeltaTable, contract: Contract, incoming: pl.DataFrame, granularity: str | None
+) -> pl.DataFrame | None:
+    """Return the newest stored version of each key that might be in the batch; None if none can be."""
+    files = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    if not files.num_rows or not _may_overlap(files, contract, incoming):
+        return None
+    names = [*contract.keys, *contract.value_columns, "ingested_at"]
+    where = _where(contract, incoming, granularity)
+    sql = f"SELECT {', '.join(map(quoted, names))} FROM source"  # noqa: S608 - contract names and escaped literals
+    rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
+    if not rows.num_rows:
+        return None
+    frame = _frame(rows).rename({"ingested_at": _PREVIOUS})
+    return frame.sort(_PREVIOUS).unique(subset=list(contract.keys), keep="last")
+
+
+def _may_overlap(files: pa.Table, contract: Contract, incoming: pl.DataFrame) -> bool:
+    """Say, from file statistics alone, whether a key of the batch may be in some file."""
+    time = contract.event_time
+    if time is None or time not in contract.keys or f"min.{time}" not in files.column_names:
+        return True
+    group = [key for key in contract.keys if f"partition.partition_{key}" in files.column_names]
+    columns = {f"min.{time}": "low", f"max.{time}": "high"} | {f"partition.partition_{key}": key for key in group}
+    ranges = _frame(files.select(list(columns))).rename(columns)
+    if ranges["low"].null_count() or ranges["high"].null_count():
+        return True
+    ranges = ranges.with_columns(pl.col("low").cast(_TIME), pl.col("high").cast(_TIME) + _STATISTICS_STEP)
+    # For each file, the first incoming row at or after its start: the file matters if that row is not after its end.
+    found = ranges.sort("low").join_asof(
+        incoming.select(*group, pl.col(time).alias("time")).sort("time"),
+        left_on="low",
+        right_on="time",
+        by=group or None,
+        strategy="forward",
+        check_sortedness=False,
+    )
+    return bool((found["time"] <= found["high"]).any())
+
+
+def _where(contract: Contract, incoming: pl.DataFrame, granularity: str | None) -> list[str]:
+    found: list[str] = []
+    for key in contract.keys:
+        column = incoming[key]
+        if column.dtype == pl.String:
+            found += _values_condition(contract, key, column.unique())
+    time = contract.event_time
+    if time is not None and time in contract.keys:
+        low, high = incoming[time].min(), incoming[time].max()
+        if isinstance(low, datetime) and isinstance(high, datetime):
+            found.append(f"{quoted(time)} BETWEEN {literal(low)} AND {literal(high)}")
+            if granularity is not None:
+                first, last = cut(low, granularity), cut(high, granularity)
+                found.append(f"partition_date BETWEEN {literal(first)} AND {literal(last)}")
+    return found
+
+
+def _values_condition(contract: Contract, key: str, values: pl.Series) -> list[str]:
+    names = [key, *[name for name in (f"partition_{key}",) if name in contract.partition_columns]]
+    if values.len() <= _MANY_VALUES:
+        listed = ", ".join(literal(str(value)) for value in values)
+        return [f"{quoted(name)} IN ({listed})" for name in names]
+    low, high = literal(str(values.min())), literal(str(values.max()))
+    return [f"{quoted(name)} BETWEEN {low} AND {high}" for name in names]

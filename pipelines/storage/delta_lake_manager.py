@@ -1,0 +1,233 @@
+"""DeltaLakeManager: the one door to the lake's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.config import Settings, load_settings
+from pipelines.contracts import contract_for
+from pipelines.errors import InvalidRangeError
+from pipelines.storage import creation
+from pipelines.storage.coverage import CoverageLog
+from pipelines.storage.history import TableInfo, history_frame, table_info, version_at
+from pipelines.storage.lake import Lake
+from pipelines.storage.names import lake_root
+from pipelines.storage.query import run_query
+from pipelines.storage.scan import Instant, Selection, checked_columns, read, selection
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from deltalake import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+
+    from pipelines.storage.results import AppendResult
+    from pipelines.storage.spark_writer import SparkAppender
+
+
+class DeltaLakeManager:
+    """Reads and writes the tables of one lake.
+
+    Reading, history, coverage and queries need no JVM; `append` and `scan_table` start Spark when first used.
+    All methods may be called from several threads. Times are aware UTC; a zoneless one is taken as UTC.
+    """
+
+    def __init__(self, storage_path: str | Path | None = None, settings: Settings | None = None) -> None:
+        """Open a lake; nothing is created before the first write.
+
+        Args:
+            storage_path: a folder, or `s3://bucket/prefix`; by default `delta_lake.storage_path` of the settings.
+            settings: by default those of config/ and the environment.
+        """
+        self.settings = settings or load_settings()
+        self._lake = Lake(lake_root(storage_path or self.settings.resolve(self.settings.delta_lake.storage_path)))
+
+        self._ensured: set[tuple[str, bool]] = set()
+
+    @property
+    def storage_path(self) -> str:
+        """The lake's absolute path or object-store address."""
+        return self._lake.root.address
+
+    @cached_property
+    def coverage(self) -> CoverageLog:
+        """The log of what has been asked for and answered."""
+        return CoverageLog(self._lake, self.settings.delta_lake)
+
+    @cached_property
+    def _appender(self) -> SparkAppender:
+        from pipelines.storage.spark_writer import SparkAppender  # noqa: PLC0415 - slow to import
+
+        return SparkAppender(self._lake, self._spark, self.settings.delta_lake.commit_retries)
+
+    def ensure_table(self, table_name: str, synthetic: bool = False) -> None:
+        """Create a table from its contract unless it exists; safe when several processes do it at once.
+
+        Raises:
+            ContractError: no contract declares the table.
+            MixedOriginError: synthetic and real data would share a lake.
+            StorageError: the lake cannot be written.
+        """
+        # Checked once per process: properties and constraints do not go away, a folder may.
+        if (table_name, synthetic) not in self._ensured or not self._lake.exists(table_name):
+            creation.ensure_table(self._lake, table_name, self.settings.delta_lake, synthetic=synthetic)
+            self._ensured.add((table_name, synthetic))
+
+    def check_origin(self, *, synthetic: bool) -> None:
+        """Make sure that the lake is new or holds data of that origin; changes nothing.
+
+        Raises:
+            MixedOriginError: it holds the other kind.
+        """
+        creation.check_origin(self._lake, synthetic=synthetic)
+
+    def append(self, table_name: str, data: pa.Table, run_id: str, *, synthetic: bool = False) -> AppendResult:
+        """Append rows idempotently: repeated rows are dropped, changed ones land as new versions.
+
+        Args:
+            table_name: is created from its contract if need be.
+            data: every column of the contract but those that storage adds (run_id, ingested_at, partition_*).
+            run_id: the run that lands the rows.
+            synthetic: whether the rows are made up; a lake holds either kind only.
+
+        Raises:
+            ContractError: unknown table, or the data does not fit its contract.
+            MixedOriginError: synthetic and real data would share a lake.
+            ConcurrentWriteError: other writers were faster on every attempt.
+            StorageError: it could not be written; nothing was committed.
+        """
+        self.ensure_table(table_name, synthetic=synthetic)
+        return self._appender.append(table_name, contract_for(table_name), data, run_id)
+
+    def exists(self, table_name: str) -> bool:
+        """Say whether the table exists in this lake."""
+        return self._lake.exists(table_name)
+
+    def read_table(
+        self,
+        table_name: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        assets: Sequence[str] | str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        as_of_timestamp: Instant | None = None,
+        version: int | None = None,
+    ) -> pd.DataFrame:
+        """Return rows as pandas, sorted by event time; no JVM.
+
+        Args:
+            table_name: the table.
+            start: first event time, inclusive.
+            end: end of event time, exclusive.
+            assets: asset pairs; all by default.
+            columns: columns in the wanted order; all by default.
+            as_of_timestamp: read the table as it was then.
+            version: read that version; not together with `as_of_timestamp`.
+
+        Raises:
+            TableNotFoundError: no such table; names the nearest.
+            InvalidRangeError: inverted range, or an instant outside the history, whose range is named.
+            StorageError: no such column or version.
+        """
+        rows = self.read_arrow(
+            table_name, start, end, assets, columns, as_of_timestamp=as_of_timestamp, version=version
+        )
+        frame: pd.DataFrame = rows.to_pandas()
+        return frame
+
+    def read_arrow(
+        self,
+        table_name: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        assets: Sequence[str] | str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        as_of_timestamp: Instant | None = None,
+        version: int | None = None,
+    ) -> pa.Table:
+        """Return rows as Arrow, sorted by event time; everything else is as in `read_table`."""
+        wanted = selection(start, end, assets, columns)
+        contract = contract_for(table_name) if self.exists(table_name) else None
+        table = self._at(table_name, as_of_timestamp, version)
+        contract = contract or contract_for(table_name)
+        rows = read(table, contract, wanted, creation.property_of(table, creation.GRANULARITY))
+        if contract.event_time in rows.column_names:
+            rows = rows.take(pc.sort_indices(rows[contract.event_time]))
+        return rows
+
+    def scan_table(
+        self,
+        table_name: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        assets: Sequence[str] | str | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        as_of_timestamp: Instant | None = None,
+        version: int | None = None,
+    ) -> DataFrame:
+        """Return a lazy Spark DataFrame; arguments and errors are those of `read_table`."""
+        wanted = selection(start, end, assets, columns)
+        table = self._at(table_name, as_of_timestamp, version)
+        frame = (
+            self._spark()
+            .read.format("delta")
+            .option("versionAsOf", table.version())
+            .load(self._lake.root.uri(table_name))
+        )
+        return _narrowed(frame, table_name, wanted)
+
+    def get_table_history(self, table_name: str) -> pd.DataFrame:
+        """Return the commits, newest first: version, timestamp (aware UTC), operation, operationMetrics; no JVM.
+
+        Raises:
+            TableNotFoundError: no such table; names the nearest.
+        """
+        return history_frame(self._lake.open(table_name))
+
+    def tables(self) -> list[TableInfo]:
+        """Return every table of the lake in numbers, from the logs alone."""
+        return [table_info(self._lake, name) for name in self._lake.names()]
+
+    def query(self, sql: str, as_of_timestamp: Instant | None = None, version: int | None = None) -> pa.Table:
+        """Run one read-only SELECT over the lake's tables; no JVM.
+
+        Raises:
+            TableNotFoundError: a table is not in the lake; names the nearest.
+            InvalidRangeError: the instant is outside a table's history.
+            StorageError: not a single SELECT, wrong SQL, or no such version.
+        """
+        return run_query(self._lake, sql, lambda name: self._at(name, as_of_timestamp, version))
+
+    def _spark(self) -> SparkSession:
+        from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed
+
+        return get_spark(self.settings)
+
+    def _at(self, table_name: str, as_of: Instant | None, version: int | None) -> DeltaTable:
+        if as_of is not None and version is not None:
+            raise InvalidRangeError("give either as_of_timestamp or version, not both")
+        if as_of is not None:
+            version = version_at(self._lake.open(table_name), table_name, as_of)
+        return self._lake.open(table_name, version)
+
+
+def _narrowed(frame: DataFrame, table_name: str, wanted: Selection) -> DataFrame:
+    from pyspark.sql import functions as F  # noqa: N812, PLC0415 - its usual name; slow to import
+
+    names = checked_columns(frame.columns, wanted.columns, table_name)
+    time = contract_for(table_name).event_time
+    if time is not None and wanted.start is not None:
+        frame = frame.where(F.col(time) >= F.lit(wanted.start))
+    if time is not None and wanted.end is not None:
+        frame = frame.where(F.col(time) < F.lit(wanted.end))
+    if wanted.assets is not None:
+        frame = frame.where(F.col("asset_pair").isin(*wanted.assets))
+    return frame.select(*names)

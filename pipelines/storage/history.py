@@ -1,0 +1,134 @@
+"""What happened to a table and when; finds the version of an instant. No JVM."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.contracts import contract_for
+from pipelines.errors import ContractError, InvalidRangeError, StorageError
+from pipelines.storage.creation import ORIGIN, property_of
+from pipelines.timeframes import EPOCH, parse_instant, utc_now
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from deltalake import DeltaTable
+
+    from pipelines.storage.lake import Lake
+    from pipelines.storage.scan import Instant
+
+_COLUMNS = (
+    "version",
+    "timestamp",
+    "operation",
+    "operationMetrics",
+    "operationParameters",
+    "userMetadata",
+    "engineInfo",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table in numbers, from its log alone; `newest` is the latest event time (aware UTC)."""
+
+    name: str
+    version: int
+    rows: int
+    files: int
+    bytes: int
+    newest: datetime | None
+    origin: str | None
+
+
+def entries(table: DeltaTable) -> list[dict[str, Any]]:
+    """Return the log's commits, newest first, with `timestamp` made aware UTC."""
+    return [entry | {"timestamp": _instant(entry["timestamp"])} for entry in table.history()]
+
+
+def history_frame(table: DeltaTable) -> pd.DataFrame:
+    """Return the commits, newest first: version, timestamp (aware UTC), operation, operationMetrics and more."""
+    import pandas as pd  # noqa: PLC0415 - slow to import
+
+    rows = [{name: entry.get(name) for name in _COLUMNS} for entry in entries(table)]
+    for row in rows:
+        row["operationMetrics"] = _numbers(row["operationMetrics"] or {})
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+    return frame.astype({"version": "int64", "timestamp": "datetime64[ms, UTC]"})
+
+
+def version_at(table: DeltaTable, table_name: str, as_of: Instant) -> int:
+    """Return the newest version committed at or before an instant.
+
+    The commits' own instants decide, the ones that the history shows: an instant copied from there gives that version.
+
+    Raises:
+        InvalidRangeError: the instant is before the first retained commit or in the future; names the valid range.
+    """
+    instant = parse_instant(as_of)
+    commits = sorted((int(e["version"]), e["timestamp"]) for e in entries(table))
+    if not commits:
+        raise StorageError(f"{table_name} has no history left")
+    # A clock may go back between commits; a version is never older than the one before.
+    times = list(accumulate((time for _, time in commits), max))
+    now = utc_now()
+    if instant < times[0] or instant > max(now, times[-1]):
+        raise InvalidRangeError(
+            f"{table_name} has no version as of {instant.isoformat()}; "
+            f"its history goes from {times[0].isoformat()} to now ({now.isoformat(timespec='seconds')})"
+        )
+    return next(v for (v, _), time in zip(reversed(commits), reversed(times), strict=True) if time <= instant)
+
+
+def table_info(lake: Lake, table_name: str) -> TableInfo:
+    """Return a table's numbers from its log's statistics; reads no data."""
+    table = lake.open(table_name)
+    files = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    return TableInfo(
+        name=table_name,
+        version=table.version(),
+        rows=_sum(files, "num_records"),
+        files=files.num_rows,
+        bytes=_sum(files, "size_bytes"),
+        newest=_newest(files, table_name),
+        origin=property_of(table, ORIGIN),
+    )
+
+
+def _newest(files: pa.Table, table_name: str) -> datetime | None:
+    try:
+        time = contract_for(table_name).event_time
+    except ContractError:
+        return None
+    if f"max.{time}" not in files.column_names:
+        return None
+    newest = pc.max(files[f"max.{time}"]).as_py()
+    return newest if isinstance(newest, datetime) else None
+
+
+def _sum(files: pa.Table, column: str) -> int:
+    return int(pc.sum(files[column]).as_py() or 0) if column in files.column_names else 0
+
+
+def _instant(milliseconds: int) -> datetime:
+    return (EPOCH + timedelta(milliseconds=milliseconds)).astimezone(UTC)
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Spark writes metrics as text, delta-rs as numbers: return numbers."""
+    return {name: _number(value) for name, value in metrics.items()}
+
+
+def _number(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

@@ -1,0 +1,30 @@
+"""Partition values: event time cut to a day, month or year; other partition columns copy another column."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX, Contract
+
+
+def cut(instant: datetime, granularity: str) -> date:
+    """Return the partition date of an aware instant."""
+    day = instant.astimezone(UTC).date()
+    if granularity == "year":
+        return day.replace(month=1, day=1)
+    return day.replace(day=1) if granularity == "month" else day
+
+
+def add_partitions(data: pa.Table, contract: Contract, granularity: str | None) -> pa.Table:
+    """Return the table with the contract's partition columns appended."""
+    for name in contract.partition_columns:
+        values = _dates(data[contract.event_time], granularity or "day") if name == PARTITION_DATE else None
+        data = data.append_column(name, data[name.removeprefix(PARTITION_PREFIX)] if values is None else values)
+    return data
+
+
+def _dates(times: pa.ChunkedArray, granularity: str) -> pa.ChunkedArray:
+    return pc.floor_temporal(times, unit=granularity).cast(pa.timestamp("us")).cast(pa.date32())
