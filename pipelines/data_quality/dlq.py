@@ -1,0 +1,163 @@
+"""The dead letter queue: refused rows as JSON files, each with its reason. Written whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date, datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.sources.redaction import HIDDEN, is_secret_name, redact
+from pipelines.timeframes import utc_now
+
+if TYPE_CHECKING:
+    from pipelines.edge import RefusedRow
+
+_WORD = re.compile(r"[_\-.\s]+")
+
+
+class DeadLetterQueue:
+    """A folder of `dlq_<timestamp>_<id>.json` files.
+
+    A file holds `timestamp` (UTC), `error`, `context` and `records`, each record with its `reason`. The id is made
+    from the content, so that a batch refused again, by a job that was killed and repeated, is not written twice.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def write(self, error: str, context: Mapping[str, object], refused: Iterable[RefusedRow]) -> Path:
+        """Write one batch of refused rows and return its file; rows are taken one by one, never all held.
+
+        Args:
+            error: the kind of failure, as `schema_validation_failed`.
+            context: what the rows have in common, as asset_pair, timeframe and provider.
+            refused: the rows with their reasons.
+
+        Raises:
+            OSError: the file could not be written; nothing is left behind.
+        """
+        stamp = utc_now()
+        self.path.mkdir(parents=True, exist_ok=True)
+        body = chain(_opening(error, context), _records(refused))
+        with _unfinished(self.path) as partial:
+            digest = _write(partial, stamp, body)
+            with _alone_in(self.path) as folder:
+                target, exists = self._place(partial, stamp, digest)
+                if not exists:
+                    partial.replace(target)
+                    os.fsync(folder)
+        return target
+
+    def files(self) -> list[Path]:
+        """Return the queue's files, oldest first."""
+        return sorted(self.path.glob("dlq_*.json"))
+
+    def _place(self, partial: Path, stamp: datetime, digest: str) -> tuple[Path, bool]:
+        """Return the file that has this content already, or a name for a new one whose id is not taken."""
+        for start in range(0, len(digest), 8):
+            identity = digest[start : start + 8]
+            taken = list(self.path.glob(f"dlq_*_{identity}.json"))
+            if same := next((path for path in taken if _same_content(path, partial)), None):
+                return same, True
+            if not taken:
+                break
+        return self.path / f"dlq_{stamp.strftime('%Y-%m-%dT%H-%M-%S')}_{identity}.json", False
+
+
+def _opening(error: str, context: Mapping[str, object]) -> Iterator[str]:
+    yield f' "error": {_json(error)},\n "context": {_json(_clean(context))},\n "records": ['
+
+
+def _records(refused: Iterable[RefusedRow]) -> Iterator[str]:
+    comma = ""
+    for row in refused:
+        yield f"{comma}\n  {_json(_clean({**row.record, 'reason': row.reason}))}"
+        comma = ","
+    yield "\n ]\n}\n"
+
+
+def _write(partial: Path, stamp: datetime, body: Iterable[str]) -> str:
+    """Write the document and return the digest of what follows its timestamp, which has a line of its own."""
+    digest = hashlib.sha256()
+    with partial.open("wb") as stream:
+        stream.write(f'{{\n "timestamp": "{stamp.strftime("%Y-%m-%dT%H:%M:%S")}",\n'.encode())
+        for text in body:
+            data = text.encode()
+            digest.update(data)
+            stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    with one.open("rb") as left, other.open("rb") as right:
+        for stream in (left, right):
+            stream.readline()
+            stream.readline()
+        while block := left.read(1 << 20):
+            if block != right.read(1 << 20):
+                return False
+        return not right.read(1)
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".dlq_", suffix=".partial")
+    partial = Path(name)
+    # A private temporary file would stay readable by its owner alone after it gets its name.
+    os.fchmod(handle, 0o644)
+    os.close(handle)
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Hold the folder's lock, so that two jobs that refuse the same rows at once write them once."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _clean(record: Mapping[str, object]) -> dict[str, object]:
+    return {str(key): HIDDEN if _is_secret(str(key)) else _jsonable(value) for key, value in record.items()}
+
+
+def _is_secret(name: str) -> bool:
+    """Say whether the name or its tail names a secret, as in oanda_api_token or client-secret."""
+    words = _WORD.split(name)
+    return any(is_secret_name("_".join(words[start:])) for start in range(len(words)))
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, str):
+        return redact(value).encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return _clean(value)
+    if isinstance(value, Iterable) and not isinstance(value, bytes):
+        return [_jsonable(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
