@@ -20,6 +20,7 @@ _BLOCK = 4 << 20
 _PAGE_ROWS = 200_000
 _NULLS = ["", "null", "NULL", "None", "NA", "N/A"]
 _DELIMITERS = ",;\t|"
+_TIME = "timestamp"
 _SHOWN = 200
 _ENOUGH_LINES = 20
 
@@ -127,14 +128,19 @@ def _taken(
     rows: list[dict[str, str | None]] = []
     while broken:
         line = broken.pop(0)
-        values = _fields(line.text, delimiter)
-        row: dict[str, str | None] = dict.fromkeys(found)
-        for name in (ASSET, "timestamp"):
-            position = header.index(found[name]) if name in found else len(values)
-            row[name] = values[position] if position < len(values) else None
-        where = f"line {line.number} has" if line.number else "the line has"
-        row[DEFECT] = f"{where} {line.actual_columns} fields, not {line.expected_columns}: {line.text[:_SHOWN]!r}"
-        rows.append({name: row.get(name) for name in (*found, DEFECT)})
+        # An open quote swallows the lines up to the next one; each of them is a line of its own again.
+        for ahead, text in enumerate(line.text.splitlines()):
+            values = _fields(text, delimiter)
+            is_whole = len(values) == line.expected_columns
+            row: dict[str, str | None] = dict.fromkeys((*found, DEFECT))
+            for name in found if is_whole else (ASSET, _TIME):
+                position = header.index(found[name]) if name in found else len(values)
+                if position < len(values):
+                    row[name] = None if values[position] in _NULLS else values[position]
+            if not is_whole:
+                where = f"line {line.number + ahead} has" if line.number else "the line has"
+                row[DEFECT] = f"{where} {len(values)} fields, not {line.expected_columns}: {text[:_SHOWN]!r}"
+            rows.append(row)
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,8 +37,13 @@ def shaped(raw: pa.Table, spec: FileSpec, columns: Columns) -> pa.Table:
         if defect is not None:
             defects.append(defect)
     if defects:
-        parts[DEFECT] = pc.binary_join_element_wise(*defects, "; ", null_handling="skip")
+        parts[DEFECT] = reduce(_joined, (defect.fill_null("") for defect in defects))
     return pa.table(parts)
+
+
+def _joined(one: pa.Array, other: pa.Array) -> pa.Array:
+    both = pc.and_(pc.not_equal(one, ""), pc.not_equal(other, ""))
+    return pc.binary_join_element_wise(one, pc.if_else(both, "; ", ""), other, "")
 
 
 def _flat(values: pa.ChunkedArray) -> pa.Array:

@@ -21,7 +21,7 @@ from pipelines.sources.files.coverage import FileCoverage, by_asset
 from pipelines.sources.files.csv_files import read_csv
 from pipelines.sources.files.json_files import read_json
 from pipelines.sources.files.parquet_files import BATCH_ROWS, read_parquet
-from pipelines.sources.files.shape import shaped
+from pipelines.sources.files.shape import DEFECT, shaped
 from pipelines.sources.files.spec import FileSpec, format_of
 from pipelines.timeframes import Timeframe, utc_now
 
@@ -52,10 +52,17 @@ def _pages(spec: FileSpec, columns: Columns, files: list[Path], event_time: str)
         table = None
         for table in _tables(path, spec, columns):
             for asset, part in by_asset(table, ASSET):
-                yield Page(part, coverage.add(asset, part[event_time].combine_chunks()))
+                yield Page(part, coverage.add(asset, _sound(part, event_time)))
         whole = coverage.rest(None)
         if whole and table is not None and not columns.with_asset:
             yield Page(table.slice(0, 0), whole)
+
+
+def _sound(part: pa.Table, event_time: str) -> pa.Array:
+    """Return the times of rows without a defect; broken lines come out of order and vouch for nothing."""
+    if DEFECT in part.column_names:
+        part = part.filter(pc.equal(part[DEFECT], ""))
+    return part[event_time].combine_chunks()
 
 
 def _tables(path: Path, spec: FileSpec, columns: Columns) -> Iterator[pa.Table]:
@@ -127,13 +134,13 @@ class FilesSource(Source):
 def _inside(table: pa.Table, window: Window, last_open: datetime) -> pa.Table:
     times = table["timestamp"]
     if ASSET in table.column_names and window.instrument:
-        table = table.filter(pc.equal(table[ASSET], window.instrument.pair).fill_null(value=True))
+        table = table.filter(pc.equal(table[ASSET], window.instrument.pair).fill_null(True))
         times = table["timestamp"]
     if not pa.types.is_timestamp(times.type) or times.type.tz is None:
         return table
     start, end, last = (pa.scalar(bound, times.type) for bound in (window.start, window.end, last_open))
     tests = (pc.greater_equal(times, start), pc.less(times, end), pc.less_equal(times, last))
-    return table.filter(reduce(pc.and_kleene, tests).fill_null(value=True))
+    return table.filter(reduce(pc.and_kleene, tests).fill_null(True))
 
 
 def _within(covered: list[Interval], window: Window, now: datetime) -> Interval:

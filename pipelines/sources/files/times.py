@@ -65,7 +65,7 @@ def _timestamps(values: pa.Array, tz: str | None) -> tuple[pa.Array, pa.Array | 
 def _epoch(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     present = pc.is_valid(values)
     if pa.types.is_floating(values.type):
-        present = pc.and_(present, pc.is_finite(values).fill_null(value=False))
+        present = pc.and_(present, pc.is_finite(values).fill_null(False))
     numbers = values.fill_null(0).to_numpy(zero_copy_only=False)
     size = np.abs(np.where(present.to_numpy(zero_copy_only=False), numbers, 0))
     micros = np.select(
@@ -132,7 +132,8 @@ def _one_by_one(values: pa.Array, tz: str | None, *, bare_dates: bool) -> tuple[
         instant, defect = (None, None) if value is None else _one(value.strip(), zone, bare_dates=bare_dates)
         instants.append(instant)
         defects.append(defect)
-    return pa.array(instants, _INSTANT), pa.array(defects, pa.string())
+    found = any(defect is not None for defect in defects)
+    return pa.array(instants, _INSTANT), pa.array(defects, pa.string()) if found else None
 
 
 def _one(text: str, zone: ZoneInfo | None, *, bare_dates: bool) -> tuple[datetime | None, str | None]:
