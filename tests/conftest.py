@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,16 @@ hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, 
 hypothesis_settings.load_profile("lakehouse")
 
 _PRIVATE = ("LAKEHOUSE__", "ALPHA_VANTAGE", "ALPHAVANTAGE", "OANDA_", "FRED_")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """On CI a skip is a failure: what a test needs must be there. A user's laptop may lack it, and is told."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True, scope="session")

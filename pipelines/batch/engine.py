@@ -173,9 +173,12 @@ class Backfill:
             if self._stopping or any(isinstance(e, _HOPELESS) for e in raised):
                 return
             try:
+                # Held until the page is taken, so that no more pages than this are in memory beside the buffers.
                 async with self._flight:
                     self._requests += 1
                     page = await source.fetch(window)
+                    self._note(work, source, page.table.num_rows)
+                    await self._landing.add(Delivery(work, source.name, source.capabilities, page))
             except SourceError as error:
                 raised.append(error)
                 errors.append(FailedWindow(window.interval, source.name, str(error)))
@@ -183,8 +186,6 @@ class Backfill:
                 self._progress.failed()
                 return
             answered.append(page.covered)
-            self._note(work, source, page.table.num_rows)
-            await self._landing.add(Delivery(work, source.name, source.capabilities, page))
 
         raised: list[SourceError] = []
         await _bounded((one(window) for window in windows), self._settings.ingest.windows_in_flight)

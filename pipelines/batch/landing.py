@@ -108,23 +108,37 @@ class Landing:
         self._rows: dict[str, int] = defaultdict(int)
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._slots = asyncio.Semaphore(_COMMITS_AT_ONCE)
+        self._held = self._committing = 0
+        self._most_held = 2 * settings.ingest.chunk_rows
+        self._room = asyncio.Event()
 
     async def add(self, delivery: Delivery) -> None:
-        """Take a page; commits its table when a chunk is full, which holds the caller back."""
-        table = delivery.work.table
+        """Take a page; holds the caller back while two chunks are in memory."""
+        while self._held >= self._most_held and self._committing:
+            self._room.clear()
+            await self._room.wait()
+        table, rows = delivery.work.table, delivery.page.table.num_rows
         self._buffers[table].append(delivery)
-        self._rows[table] += delivery.page.table.num_rows
+        self._rows[table] += rows
+        self._held += rows
         if self._rows[table] >= self._settings.ingest.chunk_rows:
             await self.flush(table)
+        elif self._held >= self._most_held and not self._committing:
+            await self.flush(max(self._rows, key=lambda name: self._rows[name]))
 
     async def flush(self, table: str) -> None:
         """Commit what is buffered for a table and record its coverage; failures are noted in the results."""
-        deliveries = self._buffers.pop(table, [])
-        self._rows.pop(table, None)
+        deliveries, rows = self._buffers.pop(table, []), self._rows.pop(table, 0)
         if not deliveries:
             return
-        async with self._locks[table], self._slots:
-            await asyncio.to_thread(self._land, table, deliveries)
+        self._committing += 1
+        try:
+            async with self._locks[table], self._slots:
+                await asyncio.to_thread(self._land, table, deliveries)
+        finally:
+            self._committing -= 1
+            self._held -= rows
+            self._room.set()
 
     async def flush_all(self) -> None:
         """Commit everything buffered."""

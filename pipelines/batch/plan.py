@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.batch.chain import ProviderChain
-from pipelines.batch.coverage import CoverageMap
+from pipelines.batch.coverage import COVERED, CoverageMap
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.sources.base import Source, Window
 from pipelines.sources.registry import Skipped
@@ -54,14 +54,31 @@ async def plan(jobs: Sequence[Job], manager: DeltaLakeManager, settings: Setting
     coverage = CoverageMap.from_table(manager.coverage.read())
     chain = ProviderChain(settings)
     try:
-        return [_planned(job, coverage, chain, settings) for job in jobs]
+        # Finer bars first: what this run will fetch of them is not asked for again to build longer ones.
+        finer_first = sorted(range(len(jobs)), key=lambda place: _step(jobs[place]))
+        planned = {at: _noted(_planned(jobs[at], coverage, chain, settings), coverage) for at in finer_first}
     finally:
         await chain.aclose()
+    return [planned[at] for at in range(len(jobs))]
+
+
+def _step(job: Job) -> int:
+    return job.timeframe.seconds if job.timeframe else 0
+
+
+def _noted(series: PlannedSeries, coverage: CoverageMap) -> PlannedSeries:
+    """Take a planned series for covered."""
+    for part in series.missing if series.provider else ():
+        coverage.add(_series(series.job), str(series.provider), COVERED, part)
+    return series
+
+
+def _series(job: Job) -> tuple[str, str, str | None]:
+    return job.dataset, job.subject, job.timeframe.value if job.timeframe else None
 
 
 def _planned(job: Job, coverage: CoverageMap, chain: ProviderChain, settings: Settings) -> PlannedSeries:
-    series = (job.dataset, job.subject, job.timeframe.value if job.timeframe else None)
-    missing = job.needed(coverage.done(series, job.provider), settings.ingest.lookback_bars)
+    missing = job.needed(coverage.done(_series(job), job.provider), settings.ingest.lookback_bars)
     skipped: dict[str, str] = {}
     chosen: Source | None = None
     for candidate in chain.candidates(job):
