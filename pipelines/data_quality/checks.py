@@ -95,7 +95,8 @@ def blames(contract: Contract, coerced: dict[str, str]) -> Iterator[Blame]:
 
 def holds(rule: str, floats: Collection[str]) -> str:
     """Return the rule with numbers that are not finite let through: their own check blames them."""
-    return " OR ".join([f"({rule})", *(f"abs({_quoted(name)}) >= {_INFINITY}" for name in sorted(floats))])
+    loose = (f"coalesce(abs({_quoted(name)}) >= {_INFINITY}, false)" for name in sorted(floats))
+    return " OR ".join([f"({rule})", *loose])
 
 
 def rule_columns(rule: str) -> list[str]:

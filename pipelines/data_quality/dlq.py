@@ -92,7 +92,8 @@ def _write(partial: Path, stamp: datetime, body: Iterable[str]) -> str:
     with partial.open("wb") as stream:
         stream.write(f'{{\n "timestamp": "{stamp.strftime("%Y-%m-%dT%H:%M:%S")}",\n'.encode())
         for text in body:
-            data = text.encode()
+            # Half a surrogate pair, which a source may well send, becomes its JSON escape.
+            data = text.encode("utf-8", "backslashreplace")
             digest.update(data)
             stream.write(data)
         stream.flush()
@@ -151,7 +152,7 @@ def _is_secret(name: str) -> bool:
 
 def _jsonable(value: object) -> object:
     if isinstance(value, str):
-        return redact(value).encode("utf-8", "backslashreplace").decode()
+        return redact(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):

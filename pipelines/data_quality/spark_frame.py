@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from pyspark.sql import Column as SparkColumn
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its usual name
 
 from pipelines.contracts import Column, Contract
 from pipelines.data_quality.checks import CONTEXT_COLUMNS, GIVEN, Blame, blames
 from pipelines.data_quality.frames import ORDER, SHARED, Failures, require_columns, tally
 from pipelines.edge import RefusedRow, asset_bounds
-from pipelines.timeframes import Timeframe, utc_now
+from pipelines.timeframes import EPOCH, Timeframe, utc_now
 
 _REASONS = "__reasons"
 _NUMBERS = ("tinyint", "smallint", "int", "bigint", "float", "double", "decimal")
@@ -26,6 +27,7 @@ class SparkFrame:
     def __init__(self, frame: DataFrame, contract: Contract) -> None:
         require_columns(contract, frame.columns)
         self._event_time = contract.event_time
+        self._keys = contract.keys
         self._coerced: dict[str, str] = {}
         typed = self._typed(frame, contract)
         self._checked = _with_context(typed, contract, list(self._coerced)).persist()
@@ -51,10 +53,18 @@ class SparkFrame:
         return tally(found["rows"], self._blames, counts, {k: v for k, v in same.items() if v is not None})
 
     def refused(self) -> Iterator[RefusedRow]:
-        """Yield the rows that broke an error check, as they were given."""
+        """Yield the rows that broke an error check, as they were given, in an order that is the same in every run."""
         bad = self._checked.withColumn(_REASONS, self._reasons()).filter(F.col(_REASONS) != "")
-        for row in bad.toLocalIterator():
-            yield RefusedRow(_as_given(row), row[_REASONS], row[self._event_time] if self._event_time else None)
+        own = [name for name in bad.columns if name not in CONTEXT_COLUMNS]
+        ordered = bad.orderBy(*self._keys, F.xxhash64(*own))
+        # Spark hands instants over in the zone of this machine and without saying so; a count of microseconds is one.
+        instants = [name for name, kind in bad.dtypes if kind == "timestamp"]
+        for row in ordered.withColumns({name: F.unix_micros(name) for name in instants}).toLocalIterator():
+            values = row.asDict(recursive=True)
+            for name in instants:
+                values[name] = _instant(values[name])
+            when = values.get(self._event_time or "")
+            yield RefusedRow(_as_given(values), row[_REASONS], when if isinstance(when, datetime) else None)
 
     def close(self) -> None:
         """Free the cached rows."""
@@ -89,8 +99,15 @@ def _told(blame: Blame) -> SparkColumn:
     return F.when(F.expr(blame.condition), F.lit(blame.reason))
 
 
-def _as_given(row: Row) -> dict[str, object]:
-    record = row.asDict(recursive=True)
+def _instant(micros: int | None) -> object:
+    """Return an instant of the calendar, aware UTC, or the bare count where no year holds it."""
+    try:
+        return None if micros is None else EPOCH + timedelta(microseconds=micros)
+    except OverflowError:
+        return str(micros)
+
+
+def _as_given(record: dict[str, object]) -> dict[str, object]:
     given = {name.removeprefix(GIVEN): value for name, value in record.items() if name.startswith(GIVEN)}
     kept = {
         name: value

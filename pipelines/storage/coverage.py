@@ -14,6 +14,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pipelines.contracts import contract_for
 from pipelines.errors import StorageError
 from pipelines.storage.creation import MARKER_TABLE, claim_origin
+from pipelines.storage.locks import turn
 from pipelines.storage.scan import execute, literal, quoted
 from pipelines.timeframes import utc_now
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 COMPACT_ABOVE_FILES = 64
 _KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+_ONE_TRY = CommitProperties(max_commit_retries=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ class CoverageLog:
             return None
         claim_origin(self._lake, self._settings, synthetic=synthetic)
         rows = _rows(entries, run_id)
+        with turn(self._lake.root, MARKER_TABLE):
+            version = self._append(rows)
+            self._compact_if_scattered()
+        return version
+
+    def _append(self, rows: pa.Table) -> int:
         try:
             table = self._lake.open(MARKER_TABLE)
             write_deltalake(
@@ -68,9 +76,7 @@ class CoverageLog:
             )
         except (DeltaError, OSError) as error:
             raise StorageError(f"cannot record coverage in {self._lake.root.address}: {error}") from error
-        version = int(table.version())
-        self._compact_if_scattered()
-        return version
+        return int(table.version())
 
     def read(self, dataset: str | None = None, subject: str | None = None, timeframe: str | None = None) -> pa.Table:
         """Return the entries of a dataset, subject and timeframe, oldest record first; empty in a new lake."""
@@ -89,7 +95,7 @@ class CoverageLog:
         if len(table.file_uris()) <= COMPACT_ABOVE_FILES:
             return
         try:
-            table.optimize.compact(post_commithook_properties=_KEEP_LOG)
+            table.optimize.compact(commit_properties=_ONE_TRY, post_commithook_properties=_KEEP_LOG)
         except (CommitFailedError, DeltaError):
             # Another process compacted first; the entries are all there either way.
             return

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-from deltalake import DeltaTable, Schema
+from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipelines.contracts import Contract, contract_for
@@ -96,6 +96,8 @@ def _create(lake: Lake, table_name: str, contract: Contract, settings: DeltaLake
             description=contract.description,
             configuration=_properties(contract, settings, origin, granularity),
             storage_options=lake.root.options(),
+            # A retry would commit a second CREATE as version 1, over the winner's properties.
+            commit_properties=CommitProperties(max_commit_retries=0),
             raise_if_key_not_exists=False,
         )
     except (DeltaError, OSError) as error:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
+    from pipelines.storage.maintenance import OptimizeResult, VacuumResult
+    from pipelines.storage.merge import MergeResult
+    from pipelines.storage.merge_input import Rows
     from pipelines.storage.results import AppendResult
     from pipelines.storage.spark_writer import SparkAppender
 
@@ -191,6 +194,38 @@ class DeltaLakeManager:
             TableNotFoundError: no such table; names the nearest.
         """
         return history_frame(self._lake.open(table_name))
+
+    def merge_upsert(
+        self,
+        df: Rows,
+        table_name: str,
+        merge_keys: Sequence[str] | str,
+        update_columns: Sequence[str] | str | None = None,
+    ) -> MergeResult:
+        """Update known rows in some columns and insert new ones; see `storage.merge.upsert`.
+
+        Bronze keeps every version: an update lands as a restatement, and a new key without all required columns goes to
+        the dead letter queue.
+        """
+        from pipelines.storage.merge import upsert  # noqa: PLC0415 - the edge is slow to import
+
+        return upsert(self._lake, self.settings, self.append, df, table_name, merge_keys, update_columns)
+
+    def optimize_table(
+        self, table_name: str, zorder_columns: Sequence[str] | str | None = None, where: str | None = None
+    ) -> OptimizeResult:
+        """Compact small files, clustered by columns if asked; see `storage.maintenance.optimize`."""
+        from pipelines.storage.maintenance import optimize  # noqa: PLC0415 - reading never needs it
+
+        return optimize(self._lake, self._spark, table_name, zorder_columns, where)
+
+    def vacuum_table(
+        self, table_name: str, retention_hours: int = 720, dry_run: bool = False, force: bool = False
+    ) -> VacuumResult:
+        """Remove files that no version of the last `retention_hours` needs; see `storage.maintenance.vacuum`."""
+        from pipelines.storage.maintenance import vacuum  # noqa: PLC0415 - reading never needs it
+
+        return vacuum(self._lake, table_name, retention_hours, dry_run=dry_run, force=force)
 
     def tables(self) -> list[TableInfo]:
         """Return every table of the lake in numbers, from the logs alone."""

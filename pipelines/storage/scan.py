@@ -75,7 +75,7 @@ def execute(table: DeltaTable, sql: str) -> pa.Table:
         stream = QueryBuilder().register("source", table).execute(sql)
         # Not pa.table(): that imports pandas, which costs a second.
         return pa.RecordBatchReader.from_stream(stream).read_all()
-    except (DeltaError, OSError) as error:
+    except (DeltaError, OSError, pa.ArrowException) as error:
         raise StorageError(f"cannot read {table.table_uri}: {error}") from error
 
 

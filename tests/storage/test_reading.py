@@ -165,7 +165,8 @@ def test_table_properties_come_from_the_contract(filled):
     assert properties["lakehouse.origin"] == "real"
     assert properties["lakehouse.contract.id"] == "raw_market_data"
     assert properties["lakehouse.partition_granularity"] == "month"
-    assert properties["delta.constraints.high_low"] == "high >= low"
+    # delta-rs may write an equal condition its own way.
+    assert properties["delta.constraints.high_low"] in {"high >= low", "low <= high"}
     fields = {field.name: field for field in table.schema().fields}
     assert not fields["close"].nullable
     assert fields["volume"].nullable
