@@ -324,17 +324,18 @@ def _explain(error: ValidationError, layers: list[_Layer]) -> Iterator[str]:
         layer = next((layer for layer in reversed(layers) if layer.has(location)), None)
         where, key = (layer.label, layer.key(location)) if layer else ("the settings", ".".join(location))
         if problem["type"] == "extra_forbidden":
-            yield f"{where}: unknown key {key}{_nearest(location)}"
+            yield f"{where}: unknown key {key}{_nearest(location, layer)}"
         else:
             yield f"{where}: {key}: {problem['msg']}"
 
 
-def _nearest(location: tuple[str, ...]) -> str:
+def _nearest(location: tuple[str, ...], layer: _Layer | None) -> str:
     model = _model_at(location[:-1])
     names = list(model.model_fields) if model else []
     close = difflib.get_close_matches(location[-1], names, n=1, cutoff=0.5)
     if close:
-        return f"; did you mean {'.'.join((*location[:-1], close[0]))}?"
+        valid = (*location[:-1], close[0])
+        return f"; did you mean {layer.key(valid) if layer else '.'.join(valid)}?"
     return f"; valid here: {', '.join(names)}" if names else ""
 
 

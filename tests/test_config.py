@@ -87,7 +87,7 @@ def test_errors_name_file_key_and_nearest(config: Path, text: str, expected: lis
 
 
 def test_environment_errors_name_the_variable(config: Path) -> None:
-    with pytest.raises(ConfigError, match=r"LAKEHOUSE__INGEST__CHUNK_ROW.*ingest.chunk_rows"):
+    with pytest.raises(ConfigError, match=r"LAKEHOUSE__INGEST__CHUNK_ROW; did you mean LAKEHOUSE__INGEST__CHUNK_ROWS"):
         load_settings(config, environ={"LAKEHOUSE__INGEST__CHUNK_ROW": "1"})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.batch.coverage import CoverageMap
-from pipelines.batch.derive import aggregate, whole_bars
+from pipelines.batch.aggregation import aggregate, whole_bars
 from pipelines.batch.landing import Delivery, Work
 from pipelines.batch.results import FailedWindow
 from pipelines.contracts import load_contracts
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.sources.base import Source
     from pipelines.storage import DeltaLakeManager
 
+Fetch = Callable[["Source", Window], Awaitable[Page | None]]
 _BAR = ["timestamp", "open", "high", "low", "close", "volume"]
 
 
@@ -37,7 +38,6 @@ class Derivation:
     refused: list[RefusedRow] = field(default_factory=list)
     errors: list[FailedWindow] = field(default_factory=list)
     answered: IntervalSet = field(default_factory=IntervalSet)
-    requests: int = 0
 
 
 class DerivedBars:
@@ -63,16 +63,17 @@ class DerivedBars:
         self._contract = load_contracts()[work.job.dataset]
         self.base_table = self._contract.table_for(self._base)
 
-    async def build(self, needed: IntervalSet, flight: asyncio.Semaphore) -> Derivation:
+    async def build(self, needed: IntervalSet, flight: asyncio.Semaphore, fetch: Fetch) -> Derivation:
         """Derive what is needed.
 
         Args:
             needed: the wanted time, aligned to the derived timeframe.
             flight: the run's limit of windows under way.
+            fetch: fetches one window from a source; None means that the run is ending.
         """
         outcome = Derivation()
         held, rejected = await asyncio.to_thread(self._held)
-        pages = await self._fetch(needed - held - rejected, flight, outcome)
+        pages = await self._fetch(needed - held - rejected, flight, fetch, outcome)
         tables = [await asyncio.to_thread(self._from_lake, part) for part in needed & held]
         tables += [self._checked(page, outcome) for page in pages]
         rejected = rejected | IntervalSet(
@@ -91,7 +92,9 @@ class DerivedBars:
         coverage, series = CoverageMap.from_table(log), (job.dataset, job.subject, self._base.value)
         return coverage.covered(series, self._source.name), coverage.rejected(series, self._source.name)
 
-    async def _fetch(self, lacking: IntervalSet, flight: asyncio.Semaphore, outcome: Derivation) -> list[Page]:
+    async def _fetch(
+        self, lacking: IntervalSet, flight: asyncio.Semaphore, fetch: Fetch, outcome: Derivation
+    ) -> list[Page]:
         pages: list[Page] = []
         job = self._work.job
         for part in lacking:
@@ -99,11 +102,13 @@ class DerivedBars:
             for window in self._source.windows(whole):
                 try:
                     async with flight:
-                        outcome.requests += 1
-                        pages.append(await self._source.fetch(window))
+                        page = await fetch(self._source, window)
                 except SourceError as error:
                     outcome.errors.append(FailedWindow(window.interval, self._source.name, str(error)))
                     return pages
+                if page is None:
+                    return pages
+                pages.append(page)
         return pages
 
     def _from_lake(self, part: Interval) -> pa.Table:

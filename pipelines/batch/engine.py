@@ -33,7 +33,7 @@ from pipelines.timeframes import utc_now
 if TYPE_CHECKING:
     from pipelines.batch.jobs import Job
     from pipelines.config import Settings
-    from pipelines.sources.base import Source, Window
+    from pipelines.sources.base import Page, Source, Window
     from pipelines.storage import DeltaLakeManager
 
 # Providers publish with a delay of up to a day.
@@ -58,10 +58,13 @@ class Backfill:
         self._clock = clock
         self._stopping = False
         self._requests = 0
+        self._fetching: set[asyncio.Task[Page]] = set()
 
     def stop(self) -> None:
-        """Ask the run to end: no new window is fetched, what has been fetched is landed."""
+        """Ask the run to end: no window is waited for any longer, what has been fetched is landed."""
         self._stopping = True
+        for fetch in self._fetching:
+            fetch.cancel()
 
     async def run(self, jobs: Sequence[Job]) -> BackfillResult:
         """Fetch and land what the jobs lack.
@@ -175,8 +178,9 @@ class Backfill:
             try:
                 # Held until the page is taken, so that no more pages than this are in memory beside the buffers.
                 async with self._flight:
-                    self._requests += 1
-                    page = await source.fetch(window)
+                    page = await self._fetch(source, window)
+                    if page is None:
+                        return
                     self._note(work, source, page.table.num_rows)
                     await self._landing.add(Delivery(work, source.name, source.capabilities, page))
             except SourceError as error:
@@ -191,14 +195,27 @@ class Backfill:
         await _bounded((one(window) for window in windows), self._settings.ingest.windows_in_flight)
         return IntervalSet(answered), errors
 
+    async def _fetch(self, source: Source, window: Window) -> Page | None:
+        """Fetch a window; None if the run was asked to end before it came."""
+        if self._stopping:
+            return None
+        self._requests += 1
+        fetch = asyncio.create_task(source.fetch(window))
+        self._fetching.add(fetch)
+        try:
+            await asyncio.wait([fetch])
+        finally:
+            self._fetching.discard(fetch)
+            fetch.cancel()
+        return None if fetch.cancelled() else fetch.result()
+
     async def _derive(self, work: Work, source: Source, needed: IntervalSet) -> tuple[IntervalSet, list[FailedWindow]]:
         derived = DerivedBars(self._manager, self._settings, source, work, self._clock)
         if derived.base_table in self._landed:
             await self._landed[derived.base_table].wait()
         if self._stopping:
             return IntervalSet(), []
-        outcome = await derived.build(needed, self._flight)
-        self._requests += outcome.requests
+        outcome = await derived.build(needed, self._flight, self._fetch)
         self._progress.planned(1)
         if outcome.refused:
             self._landing.refuse(work, source.name, outcome.refused)

@@ -23,6 +23,7 @@ from pipelines.instruments import Instrument, load_registry
 from pipelines.intervals import Interval
 from pipelines.sources.base import Capabilities, Page
 from pipelines.sources.files import FileSpec, FilesSource, read
+from pipelines.sources.files.coverage import by_asset
 from pipelines.timeframes import EPOCH, utc_now
 
 if TYPE_CHECKING:
@@ -129,20 +130,18 @@ class FileLoad:
 
 def pages_by_subject(spec: FileSpec, contract: Contract) -> Iterator[tuple[str | None, Page]]:
     """Yield a spec's pages, each with the one asset pair or series it is about; None where the rows do not say."""
-    column = subject_column(contract)
+    seen: set[str | None] = set()
     for page in read(spec):
         if spec.instrument is not None:
             yield spec.instrument.pair, page
-            continue
-        names = pc.unique(page.table[column].cast(pa.string())).to_pylist() if column in page.table.column_names else []
-        if len(names) <= 1:
-            yield (names[0] if names else None), page
-            continue
-        # What the page vouches for cannot be told apart by series.
-        texts = page.table[column].cast(pa.string())
-        for name in names:
-            mask = pc.is_null(texts) if name is None else pc.equal(texts, name).fill_null(value=False)
-            yield name, Page(page.table.filter(mask), _NOTHING)
+        elif page.table.num_rows:
+            parts = list(by_asset(page.table, subject_column(contract)))
+            seen.update(name for name, _ in parts)
+            for name, part in parts:
+                # What a page of several series vouches for cannot be told apart.
+                yield name, Page(part, page.covered if len(parts) == 1 else _NOTHING)
+        elif len(seen) == 1:
+            yield next(iter(seen)), page
 
 
 def subject_column(contract: Contract) -> str:

@@ -84,8 +84,9 @@ def _planned(job: Job, coverage: CoverageMap, chain: ProviderChain, settings: Se
     for candidate in chain.candidates(job):
         if isinstance(candidate, Skipped):
             skipped[candidate.name] = candidate.reason
-        elif chosen is None:
+        else:
             chosen = candidate
+            break
     requests = sum(_requests(job, chosen, part, coverage) for part in missing) if chosen else 0
     section: ProviderSettings | None = getattr(settings.providers, chosen.name, None) if chosen else None
     minutes = requests / section.requests_per_minute if section and section.base_url else 0.0

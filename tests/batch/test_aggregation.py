@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.batch.derive import aggregate, whole_bars
+from pipelines.batch.aggregation import aggregate, whole_bars
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.timeframes import Timeframe
 

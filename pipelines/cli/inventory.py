@@ -1,0 +1,180 @@
+"""What a lake holds: its tables in numbers, and the coverage of every series."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading
+from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table, size
+from pipelines.config import load_settings
+from pipelines.intervals import Interval, IntervalSet
+from pipelines.storage.creation import MARKER_TABLE
+from pipelines.timeframes import Timeframe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipelines.storage import TableInfo
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesCoverage:
+    """One series: who vouches for it, from when to when, and how much of that span."""
+
+    dataset: str
+    subject: str
+    timeframe: str | None
+    providers: tuple[str, ...]
+    start: datetime
+    end: datetime
+    share: float
+    gaps: int
+    rejected: int
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as plain JSON values."""
+        return {
+            "dataset": self.dataset,
+            "asset_pair": self.subject,
+            "timeframe": self.timeframe,
+            "providers": list(self.providers),
+            "start": self.start.isoformat(),
+            "end": self.end.isoformat(),
+            "coverage": round(self.share, 6),
+            "gaps": self.gaps,
+            "rejected_intervals": self.rejected,
+        }
+
+
+def show_status(lake: str | None, *, sample: bool, config_file: Path | None, as_json: bool) -> None:
+    """Print what the lake holds; a lake that is not there yet is an answer, not an error, unless it was named."""
+    settings = load_settings(config_file)
+    try:
+        chosen = lake_for_reading(settings, lake, sample=sample)
+    except NoLakeError as error:
+        if lake or sample:
+            raise
+        _show_nothing(str(error), as_json=as_json)
+        return
+    tables = chosen.manager.tables()
+    series = coverage_of(chosen.manager.coverage.read())
+    if as_json:
+        show_json(
+            chosen.as_dict()
+            | {"tables": [_table_dict(table) for table in tables], "coverage": [each.as_dict() for each in series]}
+        )
+        return
+    _show(chosen, tables, series)
+
+
+def coverage_of(log: pa.Table) -> list[SeriesCoverage]:
+    """Sum the coverage log up by series, in the order of dataset, subject and length of bar."""
+    rows: dict[tuple[str, str, str | None], list[dict[str, object]]] = defaultdict(list)
+    for row in log.to_pylist():
+        rows[row["dataset"], row["subject"], row["timeframe"]].append(row)
+    return [_series(*key, rows[key]) for key in sorted(rows, key=lambda key: (key[0], key[1], _length(key[2])))]
+
+
+def _length(timeframe: str | None) -> int:
+    return Timeframe(timeframe).seconds if timeframe else 0
+
+
+def _series(dataset: str, subject: str, timeframe: str | None, rows: Sequence[dict[str, object]]) -> SeriesCoverage:
+    parts: dict[object, list[Interval]] = defaultdict(list)
+    for row in rows:
+        parts[row["status"]].append(Interval(row["start"], row["end"]))  # type: ignore[arg-type]
+    covered = IntervalSet(parts["covered"])
+    rejected = IntervalSet(parts["rejected"]) - covered
+    known = list(covered | rejected)
+    span = Interval(known[0].start, known[-1].end)
+    return SeriesCoverage(
+        dataset,
+        subject,
+        timeframe,
+        tuple(sorted({str(row["provider"]) for row in rows})),
+        span.start,
+        span.end,
+        covered.length / span.length if span else 1.0,
+        len(known) - 1,
+        len(rejected),
+    )
+
+
+def _show_nothing(message: str, *, as_json: bool) -> None:
+    if as_json:
+        show_json({"lake": None, "synthetic": None, "tables": [], "coverage": []})
+    else:
+        say(f"{message[0].upper()}{message[1:]}.")
+
+
+def _table_dict(table: TableInfo) -> dict[str, object]:
+    return {
+        "name": table.name,
+        "version": table.version,
+        "rows": table.rows,
+        "files": table.files,
+        "bytes": table.bytes,
+        "newest": table.newest.isoformat() if table.newest else None,
+        "origin": table.origin,
+    }
+
+
+def _show(chosen: ChosenLake, tables: Sequence[TableInfo], series: Sequence[SeriesCoverage]) -> None:
+    chosen.show()
+    say()
+    numbers = ("rows", "files", "size", "version")
+    headings = [Heading("table"), *(Heading(name, number=True) for name in numbers), Heading("newest (UTC)")]
+    data = [table for table in tables if table.name != MARKER_TABLE]
+    rows = [
+        [t.name, count(t.rows), count(t.files), size(t.bytes), str(t.version), instant(t.newest)]
+        for t in sorted(data, key=_table_place)
+    ]
+    total = ["total", *(count(sum(getattr(t, name) for t in data)) for name in ("rows", "files"))]
+    if rows:
+        show_table(headings, rows, [*total, size(sum(t.bytes for t in data)), "", ""])
+    for log in (table for table in tables if table.name == MARKER_TABLE):
+        say(f"and {log.name}, what is known to be covered: {counted(log.rows, 'rows')}, {counted(log.files, 'files')}")
+    if series:
+        say()
+        _show_coverage(series)
+
+
+def _table_place(table: TableInfo) -> tuple[str, int]:
+    """Sort tables by dataset, then by length of bar."""
+    stem, _, suffix = table.name.rpartition("_")
+    return (stem, Timeframe(suffix).seconds) if suffix in set(Timeframe) else (table.name, 0)
+
+
+def _show_coverage(series: Sequence[SeriesCoverage]) -> None:
+    bars_only = all(each.timeframe for each in series)
+    headings = [
+        *([] if bars_only else [Heading("dataset")]),
+        Heading("asset" if bars_only else "subject"),
+        Heading("timeframe"),
+        Heading("providers"),
+        Heading("covered from (UTC)"),
+        Heading("until"),
+        Heading("coverage", number=True),
+        Heading("gaps", number=True),
+        Heading("rejected", number=True),
+    ]
+    rows = [
+        [
+            *([] if bars_only else [each.dataset]),
+            each.subject,
+            each.timeframe or "",
+            ", ".join(each.providers),
+            instant(each.start),
+            instant(each.end),
+            percent(each.share),
+            count(each.gaps),
+            count(each.rejected),
+        ]
+        for each in series
+    ]
+    show_table(headings, rows)
