@@ -1,0 +1,131 @@
+"""Writes docs/data_dictionary.md from the contracts: `python -m pipelines.docs`; `--check` fails if it is stale."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pipelines.config import PROJECT_ROOT, DeltaLakeSettings
+from pipelines.contracts import Column, Contract, RowRule, load_contracts
+
+DICTIONARY = PROJECT_ROOT / "docs" / "data_dictionary.md"
+_INTRODUCTION = """\
+# Data dictionary
+
+Written by `python -m pipelines.docs` from [config/contracts](../config/contracts); edit the contracts, not this page.
+Times are UTC. A column is filled by the *source* (what the provider or file said), by the *edge* (what is known of the
+whole batch, added while it is validated) or by *storage* (when it is written). A row that breaks a rule of severity
+`error` goes to the dead letter queue with the rule's name as its reason. A rule that is also a *table constraint* is
+enforced by Delta itself, whoever writes. In rules, `price_min` and `price_max` are the instrument's bounds,
+`closes_at` is the bar's close and `now` the moment of the check.
+"""
+
+
+def data_dictionary(contracts: Iterable[Contract]) -> str:
+    """Return the page, in Markdown, for contracts in the given order."""
+    listed = list(contracts)
+    overview = _table(
+        ("dataset", "what", "tables", "identity of a row"),
+        ((f"[{c.id}](#{c.id})", c.description, str(len(c.tables)), _codes(c.keys) or "none: a log") for c in listed),
+    )
+    return "\n".join([_INTRODUCTION, *overview, *(line for contract in listed for line in _section(contract))]) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page, or with --check compare it; returns 1 if it is stale."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.docs", description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is stale")
+    parser.add_argument("--path", type=Path, default=DICTIONARY, help="where the page is")
+    given = parser.parse_args(arguments)
+    path: Path = given.path
+    page = data_dictionary(load_contracts().values())
+    if given.check:
+        if path.is_file() and path.read_text(encoding="utf-8") == page:
+            return 0
+        sys.stderr.write(f"{path} is stale; run python -m pipelines.docs\n")
+        return 1
+    path.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _section(contract: Contract) -> Iterator[str]:
+    yield from ("", f"## {contract.id}", "", contract.description, "")
+    yield from _facts(contract)
+    yield from ("", "### Columns", "")
+    header = ("column", "type", "null", "filled by", "meaning")
+    yield from _table(header, (_column_row(column, contract) for column in contract.columns))
+    yield from ("", "### Rules", "")
+    yield from _table(
+        ("reason", "true for a good row", "severity", "table constraint"), map(_rule_row, contract.row_rules)
+    )
+
+
+def _facts(contract: Contract) -> Iterator[str]:
+    yield f"- Contract version {contract.version}"
+    yield f"- Tables: {_codes(contract.tables)}"
+    if contract.keys:
+        yield f"- A row is identified by {_codes(contract.keys)}"
+        yield f"- A new version of a row is one that differs in {_codes(contract.value_columns)}"
+    if contract.event_time:
+        yield f"- Event time: `{contract.event_time}`"
+    yield f"- Partitions: {_partitions(contract)}"
+    if contract.freshness_minutes is not None:
+        yield f"- Expected freshness: {_duration(contract.freshness_minutes)}"
+
+
+def _partitions(contract: Contract) -> str:
+    if not contract.partition_columns:
+        return "none"
+    cuts = {table: contract.granularity(table, DeltaLakeSettings()) for table in contract.tables}
+    if len(cuts) == 1:
+        how = f"the {cuts[contract.tables[0]]}"
+    else:
+        of_each = (f"the {cut} for {table.removeprefix(f'{contract.id}_')}" for table, cut in cuts.items())
+        how = f"{', '.join(of_each)} (setting `delta_lake.partition_granularity`)"
+    return f"{_codes(contract.partition_columns)}; the date is {how}"
+
+
+def _duration(minutes: float) -> str:
+    for unit, length in (("day", 1440), ("hour", 60)):
+        if minutes >= length and minutes % length == 0:
+            return f"{minutes / length:g} {unit}{'s' if minutes > length else ''}"
+    return f"{minutes:g} minutes"
+
+
+def _column_row(column: Column, contract: Contract) -> tuple[str, ...]:
+    remarks = [column.description]
+    if column.name in contract.keys:
+        remarks.append("Part of the identity.")
+    if column.allowed:
+        remarks.append(f"One of {_codes(column.allowed)}.")
+    null = "no" if column.required else "yes"
+    return f"`{column.name}`", f"`{column.type}`", null, column.provided, " ".join(remarks)
+
+
+def _rule_row(rule: RowRule) -> tuple[str, ...]:
+    return rule.reason, _code(rule.expression), rule.severity, "yes" if rule.check_constraint else "no"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield _line(header)
+    yield _line(["---"] * len(header))
+    for row in rows:
+        yield _line(row)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(map(_code, names))
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
