@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
-from pipelines.batch.coverage import CoverageMap
 from pipelines.batch.aggregation import aggregate, whole_bars
+from pipelines.batch.coverage import CoverageMap
 from pipelines.batch.landing import Delivery, Work
 from pipelines.batch.results import FailedWindow
 from pipelines.contracts import load_contracts

@@ -120,6 +120,8 @@ def _properties(
         CONTRACT_VERSION: contract.version,
         ORIGIN: origin,
         "delta.parquet.compression.codec": settings.compression,
+        # As long as vacuum keeps them: a checkpoint would forget a removed file after a week.
+        "delta.deletedFileRetentionDuration": "interval 30 days",
     }
     properties["delta.appendOnly"] = "true"
     if contract.is_log:

@@ -20,7 +20,7 @@ from pipelines.errors import ConfigError, MixedOriginError
 from pipelines.storage import DeltaLakeManager
 from pipelines.timeframes import Timeframe, utc_now
 from tests.batch.exchange import Exchange, assert_whole, count, exchange_settings, stored
-from tests.servers.base import status
+from tests.servers.base import Fault, hang, status
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
@@ -226,3 +226,21 @@ async def test_the_briefs_incremental_example(lake: DeltaLakeManager, exchange: 
     assert second.new == 24
     ((_, _, start, end),) = exchange.asked()
     assert (start, end) == (first.watermark + timedelta(hours=1), datetime(2025, 12, 14, 23, tzinfo=UTC))
+
+
+async def test_a_stop_waits_for_no_answer_and_keeps_what_came(lake: DeltaLakeManager, exchange: Exchange) -> None:
+    exchange.misbehave(*[Fault("none")] * 8)
+    exchange.always(hang(30))
+    job = bar_job("BTCUSD", "1m", START, END, now=utc_now())
+    run = Backfill(lake, lake.settings)
+    task = asyncio.create_task(run.run([job]))
+    while len(exchange.log) < 20:  # noqa: ASYNC110 - the server lives in threads
+        await asyncio.sleep(0.01)
+    run.stop()
+    result = await asyncio.wait_for(task, timeout=25)
+    assert result.interrupted
+    assert not result.ok
+    assert result.series[0].failed == []
+    assert count(lake.storage_path) == {"raw_market_data_1m": 8 * 300}
+    exchange.always(None)
+    assert (await Backfill(lake, lake.settings).run([job])).total("new") == 7 * 1440 - 8 * 300
