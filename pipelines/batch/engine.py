@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from pipelines.batch.results import BackfillResult, FailedWindow, IngestResult
 from pipelines.calendars import expected_opens
 from pipelines.errors import (
     CircuitOpenError,
+    LakehouseError,
     MixedOriginError,
     QuotaExhaustedError,
     SourceAuthError,
@@ -87,6 +89,9 @@ class Backfill:
             self._open_works = Counter(work.table for work in works)
             self._landed = {work.table: asyncio.Event() for work in works}
             async with asyncio.TaskGroup() as group:
+                if any(work.result.missing for work in works):
+                    # The first commit waits for it; until then there is fetching to do.
+                    self._landing.after(group.create_task(asyncio.to_thread(self._warm_up)))
                 for work in works:
                     group.create_task(self._run(work, chain))
         finally:
@@ -120,6 +125,11 @@ class Backfill:
         if work.job.timeframe and work.result.missing:
             labels = {"asset_pair": work.job.subject, "timeframe": work.job.timeframe.value}
             metrics.ingestion_duration_seconds.labels(**labels).observe(time.monotonic() - started)
+
+    def _warm_up(self) -> None:
+        """Start the writer while windows are fetched; what is wrong with it shows at the first commit."""
+        with suppress(LakehouseError, OSError):
+            self._manager.warm_up()
 
     async def _table_may_be_complete(self, table: str) -> None:
         self._open_works[table] -= 1

@@ -111,6 +111,11 @@ class Landing:
         self._held = self._committing = 0
         self._most_held = 2 * settings.ingest.chunk_rows
         self._room = asyncio.Event()
+        self._before: asyncio.Task[None] | None = None
+
+    def after(self, task: asyncio.Task[None]) -> None:
+        """Commit nothing before a task has ended."""
+        self._before = task
 
     async def add(self, delivery: Delivery) -> None:
         """Take a page; holds the caller back while two chunks are in memory."""
@@ -133,6 +138,8 @@ class Landing:
             return
         self._committing += 1
         try:
+            if self._before is not None:
+                await asyncio.wait([self._before])
             async with self._locks[table], self._slots:
                 await asyncio.to_thread(self._land, table, deliveries)
         finally:

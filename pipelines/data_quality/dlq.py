@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,6 +145,7 @@ def _clean(record: Mapping[str, object]) -> dict[str, object]:
     return {str(key): HIDDEN if _is_secret(str(key)) else _jsonable(value) for key, value in record.items()}
 
 
+@lru_cache(maxsize=1024)
 def _is_secret(name: str) -> bool:
     """Say whether the name or its tail names a secret, as in oanda_api_token or client-secret."""
     words = _WORD.split(name)
@@ -151,14 +153,14 @@ def _is_secret(name: str) -> bool:
 
 
 def _jsonable(value: object) -> object:
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     if isinstance(value, Mapping):
         return _clean(value)
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         return [_jsonable(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+    return str(value)

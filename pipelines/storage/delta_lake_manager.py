@@ -81,6 +81,18 @@ class DeltaLakeManager:
             creation.ensure_table(self._lake, table_name, self.settings.delta_lake, synthetic=synthetic)
             self._ensured.add((table_name, synthetic))
 
+    def warm_up(self) -> None:
+        """Start Spark and bear the costs of a first commit, for a caller who has to wait for something else anyway.
+
+        Does nothing the second time in a process.
+
+        Raises:
+            SparkUnavailableError: Spark cannot start; names the fix.
+        """
+        from pipelines.storage.warm_up import warm_up  # noqa: PLC0415 - only for those who write
+
+        warm_up(self._spark, self.settings.delta_lake)
+
     def check_origin(self, *, synthetic: bool) -> None:
         """Make sure that the lake is new or holds data of that origin; changes nothing.
 

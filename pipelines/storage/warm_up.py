@@ -1,0 +1,66 @@
+"""A throwaway commit: a fresh JVM needs ten seconds of class loading and compiling before its first real one."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from pipelines.contracts import contract_for
+from pipelines.storage import creation
+from pipelines.storage.lake import Lake
+from pipelines.storage.names import lake_root
+from pipelines.storage.spark_writer import SparkAppender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+    from pipelines.config import DeltaLakeSettings
+
+_TABLE = "raw_market_data_1m"
+_DAYS = 8
+_once = threading.Lock()
+_warm: set[SparkSession] = set()
+
+
+def warm_up(spark: Callable[[], SparkSession], settings: DeltaLakeSettings) -> None:
+    """Write a few made-up bars to a temporary lake as an append does, once a session, and forget them.
+
+    Raises:
+        SparkUnavailableError: Spark cannot start.
+        StorageError: the temporary folder cannot be written.
+    """
+    with _once:
+        session = spark()
+        if session not in _warm:
+            _commit(spark, settings)
+            _warm.add(session)
+
+
+def _commit(spark: Callable[[], SparkSession], settings: DeltaLakeSettings) -> None:
+    with tempfile.TemporaryDirectory(prefix="lakehouse-warm-") as folder:
+        lake = Lake(lake_root(folder))
+        creation.ensure_table(lake, _TABLE, settings, synthetic=True)
+        appender = SparkAppender(lake, spark, retries=0)
+        appender.append(_TABLE, contract_for(_TABLE), _bars(), "warm-up")
+
+
+def _bars() -> pa.Table:
+    first = datetime(2000, 1, 1, tzinfo=UTC)
+    count = _DAYS * 1440
+    opens = [first + timedelta(minutes=minute) for minute in range(count)]
+    price = pa.array([1.0 + (minute % 97) / 100 for minute in range(count)])
+    texts = {"asset_pair": "BTCUSD", "timeframe": "1m", "provider": "sample", "price_side": "trade"}
+    return pa.table(
+        {
+            "timestamp": pa.array(opens, pa.timestamp("us", "UTC")),
+            **dict.fromkeys(("open", "high", "low", "close", "volume"), price),
+            **{name: pa.repeat(pa.scalar(text), count) for name, text in texts.items()},
+            **{name: pa.repeat(pa.scalar(False), count) for name in ("is_adjusted", "is_derived")},
+        }
+    )
