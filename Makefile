@@ -51,14 +51,13 @@ lint: setup ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: setup $(BENCH_VENV)/.ready ## the benchmarks beside their references; writes docs/benchmarks.md (BENCH_ARGS=--quick)
-	@$(BIN)/python -m benchmarks --write $(BENCH_ARGS)
+bench: setup .venv-bench/.ready ## the benchmarks beside their references; writes docs/benchmarks.md
+	@$(BIN)/python -m benchmarks --write
 
-# The references live in an environment of their own, so that nothing of theirs gets into the product.
-$(BENCH_VENV)/.ready: benchmarks/requirements.txt requirements-pipeline.txt | $(VENV)/.ready
-	@echo "setting up $(BENCH_VENV) …"
-	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(BENCH_VENV)
-	@VIRTUAL_ENV=$(CURDIR)/$(BENCH_VENV) $(BIN)/uv pip install --quiet -r benchmarks/requirements.txt
+# The references get an environment of their own: what they need is none of the product's business.
+.venv-bench/.ready: benchmarks/requirements.txt requirements-pipeline.txt | $(VENV)/.ready
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bench
+	@VIRTUAL_ENV=$(CURDIR)/.venv-bench $(BIN)/uv pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
 
 pins: ## resolve requirements-pipeline.in into requirements-pipeline.txt

@@ -1,0 +1,108 @@
+"""Turns measurements into the tables of docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import psutil
+
+from benchmarks.backfill import Result
+from benchmarks.measure import ROOT, BenchmarkError
+from benchmarks.startup import Startup
+from benchmarks.volume import ASSETS, Volume
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+_MIB = 2**20
+
+
+def backfill_table(results: Sequence[Result], days: int) -> str:
+    """Return the backfill table, with ratios to each reference of the same run."""
+    rates = {result.name: result.rate for result in results}
+    head = ["contestant", "bars", "files", "seconds", "bars/s", "x dlt", "x script", "Python MiB", "JVM MiB", "whole s"]
+    rows = [
+        [
+            result.name,
+            f"{result.rows:,}",
+            f"{result.files:,}",
+            f"{result.seconds:.1f}",
+            f"{result.rate:,.0f}",
+            _ratio(result.rate, rates.get("dlt")),
+            _ratio(result.rate, rates.get("script")),
+            _mib(result.run.usage.python_peak),
+            _mib(result.run.usage.jvm_peak),
+            f"{result.run.wall_seconds:.1f}",
+        ]
+        for result in results
+    ]
+    return f"{_machine()} 2 assets x 6 timeframes x {days} days.\n\n{_table(head, rows)}"
+
+
+def volume_table(results: Sequence[Volume], days: int) -> str:
+    """Return the volume table."""
+    head = ["through", "bars", "seconds", "bars/s", "first fifth", "last fifth", "last/first", "Python MiB", "JVM MiB"]
+    rows = [
+        [
+            result.name,
+            f"{result.rows:,}",
+            f"{result.seconds:.1f}",
+            f"{result.rows / result.seconds:,.0f}",
+            f"{result.first:,.0f}",
+            f"{result.last:,.0f}",
+            f"{result.last / result.first:.2f}",
+            _mib(result.run.usage.python_peak),
+            _mib(result.run.usage.jvm_peak),
+        ]
+        for result in results
+    ]
+    return f"{_machine()} {len(ASSETS)} assets x {days} days of 1m bars.\n\n{_table(head, rows)}"
+
+
+def startup_table(results: Sequence[Startup]) -> str:
+    """Return the start-up table."""
+    bare = results[0].seconds
+    rows = [[result.name, f"{result.seconds:.2f}", f"{result.seconds / bare:.0f}"] for result in results]
+    return (
+        f"{_machine()} Median of five; none of them starts a JVM.\n\n{_table(['command', 'seconds', 'x bare'], rows)}"
+    )
+
+
+def write(name: str, table: str) -> None:
+    """Put a table between its markers in docs/benchmarks.md.
+
+    Raises:
+        BenchmarkError: the page has no such markers.
+    """
+    text = PAGE.read_text(encoding="utf-8")
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    changed, count = pattern.subn(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+    if count != 1:
+        raise BenchmarkError(f"{PAGE} has no markers for {name}")
+    PAGE.write_text(changed, encoding="utf-8")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows))
+
+
+def _ratio(rate: float, reference: float | None) -> str:
+    return f"{rate / reference:.2f}" if reference else ""
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:,.0f}" if size else ""
+
+
+def _machine() -> str:
+    java = subprocess.run(["java", "-version"], capture_output=True, text=True, check=True)  # noqa: S607
+    version = re.search(r'"([^"]+)"', java.stderr)
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"Measured {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores, {memory:.0f} GiB, "
+        f"Python {platform.python_version()}, Java {version[1] if version else '?'}."
+    )
