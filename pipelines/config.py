@@ -61,7 +61,7 @@ class IngestSettings(Section):
 
     settling_delay_seconds: float = Field(default=300.0, ge=0)
     lookback_bars: int = Field(default=0, ge=0)
-    chunk_rows: int = Field(default=250_000, ge=1)
+    chunk_rows: int = Field(default=500_000, ge=1)
     windows_in_flight: int = Field(default=16, ge=1)
     max_rejected_ratio: float = Field(default=0.05, ge=0, le=1)
 

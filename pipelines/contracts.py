@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -220,16 +220,17 @@ def _contract(document: OpenDataContractStandard) -> Contract:
     table = document.schema_[0]
     custom = _custom(table)
     identity = str(document.id)
+    columns = tuple(_column(part) for part in table.properties or [])
     names = [name.strip() for name in custom.get("tables", identity).split(",")]
     return Contract(
         id=identity,
         version=str(document.version),
         description=document.description.purpose or "",
         tables=tuple(names),
-        columns=tuple(_column(part) for part in table.properties or []),
+        columns=columns,
         event_time=custom.get("eventTime"),
         default_granularity=cast("Granularity | None", custom.get("granularity")),
-        row_rules=tuple(_rule(q) for q in table.quality or [] if q.engine == "row"),
+        row_rules=(*(_rule(q) for q in table.quality or [] if q.engine == "row"), *_set_rules(columns)),
         freshness_minutes=_freshness(document),
         is_log=custom.get("log") == "true",
     )
@@ -264,6 +265,14 @@ def _rule(quality: DataQuality) -> RowRule:
         severity=quality.severity or "error",
         check_constraint=_custom(quality).get("deltaCheck") == "true",
     )
+
+
+def _set_rules(columns: Sequence[Column]) -> Iterator[RowRule]:
+    """Yield a rule for each column of the source that has a set of valid values."""
+    for column in columns:
+        if column.allowed and column.provided == "source" and not column.partition:
+            values = ", ".join(f"'{value}'" for value in column.allowed)
+            yield RowRule(f"unknown {column.name}", f"{column.name} IN ({values})", "error", check_constraint=True)
 
 
 def _custom(part: SchemaObject | SchemaProperty | DataQuality) -> dict[str, str]:
