@@ -44,7 +44,7 @@ def backfill_table(results: Sequence[Result], days: int) -> str:
 
 def volume_table(results: Sequence[Volume], days: int) -> str:
     """Return the volume table."""
-    head = ["through", "bars", "seconds", "bars/s", "first fifth", "last fifth", "last/first", "Python MiB", "JVM MiB"]
+    head = ["through", "bars", "seconds", "bars/s", "first tenth", "last tenth", "last/first", "Python MiB", "JVM MiB"]
     rows = [
         [
             result.name,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -16,18 +18,28 @@ from benchmarks.measure import PYTHON, BenchmarkError, Run, run, say
 
 ASSETS = ("BTCUSD", "ETHUSD", "SOLUSD", "ADAUSD", "XRPUSD", "ETHBTC", "LTCBTC", "DOGEUSD", "AVAXUSD", "LINKUSD")
 _MINUTES_A_DAY = 1_440
+_PARTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One way of loading: rows, seconds without session start, and bars/s in the first and the last fifth."""
+    """One way of loading: rows, seconds without session start, and bars/s in each tenth of the rows."""
 
     name: str
     rows: int
     seconds: float
-    first: float
-    last: float
+    deciles: list[float]
     run: Run
+
+    @property
+    def first(self) -> float:
+        """Bars a second in the first tenth of the rows."""
+        return self.deciles[0]
+
+    @property
+    def last(self) -> float:
+        """Bars a second in the last tenth of the rows."""
+        return self.deciles[-1]
 
 
 def measure(days: int) -> list[Volume]:
@@ -71,10 +83,25 @@ def _checked(name: str, lake: Path, days: int, done: Run) -> Volume:
     if (found.rows, found.bars) != (wanted, wanted):
         raise BenchmarkError(f"{name} landed {found}, not {wanted} bars")
     commits = [(float(at), int(rows)) for at, rows in done.answer["commits"]]
-    fifth = max(1, len(commits) // 5)
-    seconds = float(done.answer["seconds"])
-    first = sum(rows for _, rows in commits[:fifth]) / commits[fifth - 1][0]
-    before = commits[-fifth - 1][0] if len(commits) > fifth else 0.0
-    last = sum(rows for _, rows in commits[-fifth:]) / (commits[-1][0] - before)
-    say(f"  {name}: {wanted:,} bars in {seconds:.1f} s, {first:,.0f} bars/s first, {last:,.0f} bars/s last")
-    return Volume(name, wanted, seconds, first, last, done)
+    volume = Volume(name, wanted, float(done.answer["seconds"]), speeds(commits), done)
+    say(f"  {name}: {wanted:,} bars in {volume.seconds:.1f} s; by tenths {_listed(volume.deciles)} bars/s")
+    return volume
+
+
+def speeds(commits: Sequence[tuple[float, int]], parts: int = _PARTS) -> list[float]:
+    """Return rows a second in each of so many equal parts of the rows.
+
+    A commit's rows count as landed evenly since the commit before it, so that a part may end within a commit.
+
+    Args:
+        commits: seconds since the start and rows of each commit, in order.
+        parts: how many parts.
+    """
+    landed_rows = np.concatenate(([0], np.cumsum([rows for _, rows in commits])))
+    at = np.concatenate(([0.0], [seconds for seconds, _ in commits]))
+    borders = np.interp(np.linspace(0, landed_rows[-1], parts + 1), landed_rows, at)
+    return [float(landed_rows[-1] / parts / spent) for spent in np.diff(borders)]
+
+
+def _listed(deciles: Sequence[float]) -> str:
+    return " ".join(f"{speed:,.0f}" for speed in deciles)

@@ -51,6 +51,7 @@ class SparkSettings(Section):
 
     master: str = "local[*]"
     driver_memory: str = "2g"
+    java_options: str = "-XX:TieredStopAtLevel=1"
     shuffle_partitions: int = Field(default=4, ge=1)
     jars_dir: str = ".jars"
     extra_conf: dict[str, str] = {}
@@ -62,7 +63,7 @@ class IngestSettings(Section):
     settling_delay_seconds: float = Field(default=300.0, ge=0)
     lookback_bars: int = Field(default=0, ge=0)
     chunk_rows: int = Field(default=500_000, ge=1)
-    windows_in_flight: int = Field(default=16, ge=1)
+    windows_in_flight: int = Field(default=8, ge=1)
     max_rejected_ratio: float = Field(default=0.05, ge=0, le=1)
 
 

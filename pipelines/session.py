@@ -149,6 +149,7 @@ def _configuration(settings: Settings, jars: list[Path], scratch: Path) -> dict[
     log_config = scratch / "log4j2.properties"
     level = spark.extra_conf.get("spark.log.level", "WARN")
     log_config.write_text(_LOG_CONFIG.format(level=level), encoding="utf-8")
+    java_options = f"-Dlog4j2.configurationFile={log_config.as_uri()} {_JAVA_OPTIONS} {spark.java_options}"
     values = {
         "spark.app.name": "lakehouse",
         "spark.master": spark.master,
@@ -157,7 +158,7 @@ def _configuration(settings: Settings, jars: list[Path], scratch: Path) -> dict[
         "spark.driver.memory": spark.driver_memory,
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log_config.as_uri()} {_JAVA_OPTIONS}",
+        "spark.driver.extraJavaOptions": java_options.strip(),
         "spark.local.dir": str(scratch),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.sql.artifact.isolation.enabled": "false",
