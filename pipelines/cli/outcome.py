@@ -101,7 +101,7 @@ def passed_over(series: Sequence[tuple[str, str, Mapping[str, str]]]) -> list[st
             if reason.startswith(_NOT_SERVED):
                 by_reason[provider, f"{_NOT_SERVED}{subject}"].append(name)
             else:
-                by_reason[provider, reason].append(name)
+                by_reason[provider, reason.removeprefix(f"{provider}: ")].append(name)
     return [
         f"{provider} passed over: {reason}"
         + ("" if len(names) == len(series) or reason.startswith(_NOT_SERVED) else f" ({listing(names)})")
