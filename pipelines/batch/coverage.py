@@ -13,14 +13,14 @@ from pipelines.intervals import Interval, IntervalSet
 
 COVERED: Final = "covered"
 REJECTED: Final = "rejected"
-_Series = tuple[str, str, str | None]
+Series = tuple[str, str, str | None]
 
 
 @dataclass(slots=True)
 class CoverageMap:
     """Covered and rejected intervals of every series and provider, as read at one instant."""
 
-    _parts: dict[tuple[_Series, str, str], list[Interval]] = field(default_factory=lambda: defaultdict(list))
+    _parts: dict[tuple[Series, str, str], list[Interval]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> CoverageMap:
@@ -31,27 +31,27 @@ class CoverageMap:
             found.add(series, row["provider"], row["status"], Interval(row["start"], row["end"]))
         return found
 
-    def add(self, series: _Series, provider: str, status: str, interval: Interval) -> None:
+    def add(self, series: Series, provider: str, status: str, interval: Interval) -> None:
         """Add one interval."""
         self._parts[series, provider, status].append(interval)
 
-    def providers(self, series: _Series) -> set[str]:
+    def providers(self, series: Series) -> set[str]:
         """Return the providers that cover anything of a series."""
         return {provider for known, provider, _ in self._parts if known == series}
 
-    def done(self, series: _Series, provider: str | None = None) -> IntervalSet:
+    def done(self, series: Series, provider: str | None = None) -> IntervalSet:
         """Return what need not be asked again: covered or rejected, by one provider or by any."""
         return self._union(series, provider, (COVERED, REJECTED))
 
-    def covered(self, series: _Series, provider: str | None = None) -> IntervalSet:
+    def covered(self, series: Series, provider: str | None = None) -> IntervalSet:
         """Return what a provider, or any, has vouched for."""
         return self._union(series, provider, (COVERED,))
 
-    def rejected(self, series: _Series, provider: str | None = None) -> IntervalSet:
+    def rejected(self, series: Series, provider: str | None = None) -> IntervalSet:
         """Return what was answered and refused, and not landed since."""
         return self._union(series, provider, (REJECTED,)) - self.covered(series, provider)
 
-    def _union(self, series: _Series, provider: str | None, statuses: tuple[str, ...]) -> IntervalSet:
+    def _union(self, series: Series, provider: str | None, statuses: tuple[str, ...]) -> IntervalSet:
         return IntervalSet(
             part
             for (known, by, status), parts in self._parts.items()

@@ -22,7 +22,6 @@ from pipelines.intervals import Interval, IntervalSet
 from pipelines.sources.base import Page, Window
 
 if TYPE_CHECKING:
-    from pipelines.config import Settings
     from pipelines.sources.base import Source
     from pipelines.storage import DeltaLakeManager
 
@@ -46,7 +45,6 @@ class DerivedBars:
     def __init__(
         self,
         manager: DeltaLakeManager,
-        settings: Settings,
         source: Source,
         work: Work,
         clock: Callable[[], datetime],
@@ -54,7 +52,6 @@ class DerivedBars:
         if work.job.timeframe is None:
             raise UnsupportedError(f"{work.job.dataset} has no timeframe to derive")
         self._manager = manager
-        self._settings = settings
         self._source = source
         self._work = work
         self._clock = clock
@@ -89,7 +86,7 @@ class DerivedBars:
     def _held(self) -> tuple[IntervalSet, IntervalSet]:
         job = self._work.job
         log = self._manager.coverage.read(dataset=job.dataset, subject=job.subject, timeframe=self._base.value)
-        coverage, series = CoverageMap.from_table(log), (job.dataset, job.subject, self._base.value)
+        coverage, series = CoverageMap.from_table(log), job.series_of(self._base)
         return coverage.covered(series, self._source.name), coverage.rejected(series, self._source.name)
 
     async def _fetch(

@@ -108,9 +108,9 @@ class Backfill:
 
     def _work(self, job: Job) -> Work:
         work = Work(job, IngestResult(job.dataset, job.subject, job.timeframe, job.interval))
-        done = self._coverage.done(work.series, job.provider)
+        done = self._coverage.done(job.series, job.provider)
         work.result.missing = job.needed(done, self._settings.ingest.lookback_bars)
-        work.result.covered = IntervalSet([job.interval]) & self._coverage.covered(work.series, job.provider)
+        work.result.covered = IntervalSet([job.interval]) & self._coverage.covered(job.series, job.provider)
         if work.result.covered and job.timeframe:
             work.result.watermark = max(part.end for part in work.result.covered) - job.timeframe.step
         return work
@@ -220,7 +220,7 @@ class Backfill:
         return None if fetch.cancelled() else fetch.result()
 
     async def _derive(self, work: Work, source: Source, needed: IntervalSet) -> tuple[IntervalSet, list[FailedWindow]]:
-        derived = DerivedBars(self._manager, self._settings, source, work, self._clock)
+        derived = DerivedBars(self._manager, source, work, self._clock)
         if derived.base_table in self._landed:
             await self._landed[derived.base_table].wait()
         if self._stopping:

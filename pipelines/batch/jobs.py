@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from pipelines.batch.coverage import Series
 from pipelines.errors import InvalidRangeError
 from pipelines.instruments import AssetClass, Instrument, load_registry
 from pipelines.intervals import Interval, IntervalSet
@@ -28,6 +29,15 @@ class Job:
     def label(self) -> str:
         """A short name for people."""
         return f"{self.subject} {self.timeframe.value}" if self.timeframe else f"{self.dataset} {self.subject}"
+
+    @property
+    def series(self) -> Series:
+        """The job's key in the coverage log."""
+        return self.series_of(self.timeframe)
+
+    def series_of(self, timeframe: Timeframe | None) -> Series:
+        """Return the key of the same subject in another timeframe."""
+        return self.dataset, self.subject, timeframe.value if timeframe else None
 
     def window(self, interval: Interval) -> Window:
         """Return a part of the job as a window a source can cut up."""

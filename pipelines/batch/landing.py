@@ -42,11 +42,6 @@ class Work:
     result: IngestResult
 
     @property
-    def series(self) -> tuple[str, str, str | None]:
-        """The job's key in the coverage log."""
-        return self.job.dataset, self.job.subject, self.job.timeframe.value if self.job.timeframe else None
-
-    @property
     def table(self) -> str:
         """The physical table the job lands in."""
         return load_contracts()[self.job.dataset].table_for(self.job.timeframe)

@@ -69,16 +69,12 @@ def _step(job: Job) -> int:
 def _noted(series: PlannedSeries, coverage: CoverageMap) -> PlannedSeries:
     """Take a planned series for covered."""
     for part in series.missing if series.provider else ():
-        coverage.add(_series(series.job), str(series.provider), COVERED, part)
+        coverage.add(series.job.series, str(series.provider), COVERED, part)
     return series
 
 
-def _series(job: Job) -> tuple[str, str, str | None]:
-    return job.dataset, job.subject, job.timeframe.value if job.timeframe else None
-
-
 def _planned(job: Job, coverage: CoverageMap, chain: ProviderChain, settings: Settings) -> PlannedSeries:
-    missing = job.needed(coverage.done(_series(job), job.provider), settings.ingest.lookback_bars)
+    missing = job.needed(coverage.done(job.series, job.provider), settings.ingest.lookback_bars)
     skipped: dict[str, str] = {}
     chosen: Source | None = None
     for candidate in chain.candidates(job):
@@ -99,7 +95,7 @@ def _requests(job: Job, source: Source, part: Interval, coverage: CoverageMap) -
     base = source.capabilities.derived.get(job.timeframe) if job.timeframe else None
     if base is None:
         return sum(1 for _ in source.windows(job.window(part)))
-    held = coverage.done((job.dataset, job.subject, base.value), source.name)
+    held = coverage.done(job.series_of(base), source.name)
     return sum(
         1
         for lack in IntervalSet([part]) - held
