@@ -46,6 +46,12 @@ class DeltaLakeSettings(Section):
     commit_retries: int = Field(default=20, ge=0)
 
 
+class StorageSettings(Section):
+    """What writes to the tables."""
+
+    engine: Literal["spark", "embedded"] = "spark"
+
+
 class SparkSettings(Section):
     """The one SparkSession."""
 
@@ -163,6 +169,7 @@ class Settings(Section):
     """Everything that can be set. Relative paths are taken from the project's root folder."""
 
     delta_lake: DeltaLakeSettings = DeltaLakeSettings()
+    storage: StorageSettings = StorageSettings()
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
     dlq: DlqSettings = DlqSettings()

@@ -67,6 +67,13 @@ def lake(settings: Settings) -> DeltaLakeManager:
     return DeltaLakeManager(settings.delta_lake.storage_path, settings)
 
 
+@pytest.fixture
+def embedded_lake(tmp_path: Path) -> DeltaLakeManager:
+    """A lake that is written without a JVM."""
+    settings = make_settings(tmp_path, {"storage": {"engine": "embedded"}})
+    return DeltaLakeManager(settings.delta_lake.storage_path, settings)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The one session of the run."""

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import config_option, examples, json_option, listed, verbose_option
+from pipelines.cli.options import (
+    config_option,
+    engine_option,
+    engine_override,
+    examples,
+    json_option,
+    listed,
+    verbose_option,
+)
 
 
 @click.command(
@@ -41,6 +49,7 @@ from pipelines.cli.options import config_option, examples, json_option, listed, 
     "--dry-run", is_flag=True, help="Only show the plan: what is missing, requests, minutes at the rate limit."
 )
 @click.option("--lake", metavar="PATH", help="Another lake: a folder or an s3:// address.")
+@engine_option
 @config_option
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress display.")
@@ -59,6 +68,7 @@ def backfill(
     force: bool,
     dry_run: bool,
     lake: str | None,
+    engine: str | None,
     config_file: Path | None,
     as_json: bool,
     quiet: bool,
@@ -74,7 +84,7 @@ def backfill(
     from pipelines.cli.running import run_backfill, show_plan
     from pipelines.config import load_settings
 
-    settings = load_settings(config_file)
+    settings = load_settings(config_file, engine_override(engine))
     request = Request(assets, timeframes, days, start, end, provider, dataset, force)
     if dry_run:
         show_plan(request, settings, lake, as_json=as_json)

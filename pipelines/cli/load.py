@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import config_option, examples, json_option, listed, verbose_option
+from pipelines.cli.options import (
+    config_option,
+    engine_option,
+    engine_override,
+    examples,
+    json_option,
+    listed,
+    verbose_option,
+)
 
 
 @click.command(
@@ -37,6 +45,7 @@ from pipelines.cli.options import config_option, examples, json_option, listed, 
 @click.option("--adjusted", is_flag=True, help="The prices are adjusted for splits and dividends.")
 @click.option("--dry-run", is_flag=True, help="Read and check everything, write nothing.")
 @click.option("--lake", metavar="PATH", help="Another lake: a folder or an s3:// address.")
+@engine_option
 @config_option
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="No progress display.")
@@ -55,6 +64,7 @@ def load(
     adjusted: bool,
     dry_run: bool,
     lake: str | None,
+    engine: str | None,
     config_file: Path | None,
     as_json: bool,
     quiet: bool,
@@ -72,7 +82,7 @@ def load(
     from pipelines.cli.loading import FileArguments, run_load, show_preview
     from pipelines.config import load_settings
 
-    settings = load_settings(config_file)
+    settings = load_settings(config_file, engine_override(engine))
     arguments = FileArguments(path, asset, timeframe, map, tz, dataset)
     if dry_run:
         ctx.exit(show_preview(arguments, settings, as_json=as_json))

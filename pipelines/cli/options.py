@@ -63,6 +63,18 @@ config_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["spark", "embedded"]),
+    help="What writes: spark, or embedded, which needs no JVM. By default storage.engine of the settings.",
+)
+
+
+def engine_override(engine: str | None) -> dict[str, Any]:
+    """Return what --engine sets, as settings."""
+    return {} if engine is None else {"storage": {"engine": engine}}
+
+
 _lake_option = click.option("--lake", metavar="PATH", help="The lake to read: a folder or an s3:// address.")
 _sample_option = click.option("--sample", is_flag=True, help="Read the lake of synthetic sample data.")
 

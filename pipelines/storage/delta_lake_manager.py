@@ -26,17 +26,19 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
+    from pipelines.storage.append import Appender
+    from pipelines.storage.engines import Engine
     from pipelines.storage.maintenance import OptimizeResult, VacuumResult
     from pipelines.storage.merge import MergeResult
     from pipelines.storage.merge_input import Rows
     from pipelines.storage.results import AppendResult
-    from pipelines.storage.spark_writer import SparkAppender
 
 
 class DeltaLakeManager:
     """Reads and writes the tables of one lake.
 
-    Reading, history, coverage and queries need no JVM; `append` and `scan_table` start Spark when first used.
+    Reading, history, coverage and queries need no JVM. `storage.engine` says what writes: Spark, which starts when
+    first used, or the embedded engine, which needs no JVM. `scan_table` is Spark's.
     All methods may be called from several threads. Times are aware UTC; a zoneless one is taken as UTC.
     """
 
@@ -63,10 +65,16 @@ class DeltaLakeManager:
         return CoverageLog(self._lake, self.settings.delta_lake)
 
     @cached_property
-    def _appender(self) -> SparkAppender:
-        from pipelines.storage.spark_writer import SparkAppender  # noqa: PLC0415 - slow to import
+    def _engine(self) -> Engine:
+        from pipelines.storage.engines import engine_for  # noqa: PLC0415 - reading never needs one
 
-        return SparkAppender(self._lake, self._spark, self.settings.delta_lake.commit_retries)
+        return engine_for(self._lake, self.settings)
+
+    @cached_property
+    def _appender(self) -> Appender:
+        from pipelines.storage.append import Appender  # noqa: PLC0415 - reading never needs it
+
+        return Appender(self._lake, self._engine, self.settings.delta_lake.commit_retries)
 
     def ensure_table(self, table_name: str, synthetic: bool = False) -> None:
         """Create a table from its contract unless it exists; safe when several processes do it at once.
@@ -82,16 +90,14 @@ class DeltaLakeManager:
             self._ensured.add((table_name, synthetic))
 
     def warm_up(self) -> None:
-        """Start Spark and bear the costs of a first commit, for a caller who has to wait for something else anyway.
+        """Bear the engine's costs of a first commit now, for a caller who has to wait for something else anyway.
 
         Does nothing the second time in a process.
 
         Raises:
             SparkUnavailableError: Spark cannot start; names the fix.
         """
-        from pipelines.storage.warm_up import warm_up  # noqa: PLC0415 - only for those who write
-
-        warm_up(self._spark, self.settings.delta_lake)
+        self._engine.warm_up()
 
     def check_origin(self, *, synthetic: bool) -> None:
         """Make sure that the lake is new or holds data of that origin; changes nothing.

@@ -33,3 +33,11 @@ def explain(error: BaseException, doing: str) -> str:
         return f"{doing}: Spark ran out of memory; raise spark.driver_memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{doing}: {lines[0] if lines else type(error).__name__}"
+
+
+def spark_errors() -> tuple[type[Exception], ...]:
+    """Return what Spark throws: its own errors and the JVM's."""
+    from py4j.protocol import Py4JError  # noqa: PLC0415 - loaded by Spark by now
+    from pyspark.errors import PySparkException  # noqa: PLC0415
+
+    return (PySparkException, Py4JError)

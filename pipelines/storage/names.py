@@ -40,6 +40,11 @@ class LakeRoot:
         """
         return f"{self.address.rstrip('/')}/{checked_name(table_name)}"
 
+    def spark_uri(self, table_name: str) -> str:
+        """Return the address of a table as Spark takes it: S3 goes by s3a there."""
+        uri = self.uri(table_name)
+        return f"s3a://{uri.removeprefix('s3://')}" if uri.startswith("s3://") else uri
+
     def options(self, environ: Mapping[str, str] = os.environ) -> dict[str, str] | None:
         """Return what an object store needs from the environment; None for a local lake."""
         if self.is_local:

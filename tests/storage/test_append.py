@@ -22,7 +22,9 @@ from bars import DAY0, bars
 from deltalake import DeltaTable
 
 from pipelines.errors import ConcurrentWriteError, ContractError, MixedOriginError, StorageError
-from pipelines.storage import DeltaLakeManager, dedupe, spark_writer
+from pipelines.storage import DeltaLakeManager, append, dedupe
+from pipelines.storage.engines import spark as spark_engine
+from pipelines.storage.engines.base import Ticket
 
 pytestmark = pytest.mark.spark
 TABLE = "raw_market_data_1h"
@@ -72,7 +74,7 @@ def test_restatement_is_a_later_version(spark, lake):
 
 def test_restatement_is_later_even_if_the_clock_went_back(spark, lake, monkeypatch):
     lake.append(TABLE, bars(count=1), "a")
-    monkeypatch.setattr(spark_writer, "utc_now", lambda: datetime(2020, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr(append, "utc_now", lambda: datetime(2020, 1, 1, tzinfo=UTC))
     lake.append(TABLE, bars(count=1, shift=1.0), "b")
     newest = lake.read_table(TABLE).sort_values("ingested_at").groupby("asset_pair").tail(1)
     assert set(newest["run_id"]) == {"b"}
@@ -204,12 +206,12 @@ def test_a_lost_race_is_noticed_and_given_up_in_the_end(spark, lake, settings, m
     few = settings.model_copy(update={"delta_lake": settings.delta_lake.model_copy(update={"commit_retries": 1})})
     stubborn = DeltaLakeManager(lake.storage_path, few)
     stubborn.append(TABLE, bars(count=1), "a")
-    write = spark_writer._write
+    write = spark_engine._write
 
     def late(session, contract, files, address, ticket):
-        write(session, contract, files, address, spark_writer._Ticket(ticket.tag, ticket.transaction - 1, ticket.seen))
+        write(session, contract, files, address, Ticket(ticket.tag, ticket.transaction - 1, ticket.seen))
 
-    monkeypatch.setattr(spark_writer, "_write", late)
+    monkeypatch.setattr(spark_engine, "_write", late)
     with pytest.raises(ConcurrentWriteError):
         stubborn.append(TABLE, bars(start=DAY0 + timedelta(days=1)), "b")
     assert count(lake) == 2
@@ -218,13 +220,13 @@ def test_a_lost_race_is_noticed_and_given_up_in_the_end(spark, lake, settings, m
 def test_a_commit_whose_answer_was_lost_is_a_success(spark, lake, monkeypatch):
     from py4j.protocol import Py4JNetworkError
 
-    write = spark_writer._write
+    write = spark_engine._write
 
     def mute(*args):
         write(*args)
         raise Py4JNetworkError("answer lost")
 
-    monkeypatch.setattr(spark_writer, "_write", mute)
+    monkeypatch.setattr(spark_engine, "_write", mute)
     assert lake.append(TABLE, bars(), "a").new == 96
     assert count(lake) == 96
 
@@ -289,7 +291,7 @@ def test_two_processes_race_and_one_is_interrupted_and_killed(spark, lake, write
     rounds = 4
     writer.tell(f"race {rounds}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spark_writer, "turn", lambda *_: contextlib.nullcontext())
+        patch.setattr(append, "turn", lambda *_: contextlib.nullcontext())
         mine = sum(
             lake.append(TABLE, bars(start=DAY0 + timedelta(days=i), count=24), "main").new for i in range(rounds)
         )

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bars import DAY0, bars
 
 from pipelines.session import get_spark
-from pipelines.storage import DeltaLakeManager, spark_writer
+from pipelines.storage import DeltaLakeManager
+from pipelines.storage import append as appending
 
 
 def say(text: str) -> None:
@@ -49,7 +50,7 @@ def append(lake: DeltaLakeManager, days: int) -> None:
 
 def race(lake: DeltaLakeManager, rounds: int) -> None:
     """Append rounds of one day without waiting for a turn, so that only the log decides."""
-    spark_writer.turn = lambda *_: contextlib.nullcontext()
+    appending.turn = lambda *_: contextlib.nullcontext()
     written = 0
     for index in range(rounds):
         written += lake.append("raw_market_data_1h", bars(start=DAY0 + timedelta(days=index), count=24), "race").new

@@ -11,16 +11,15 @@ import pyarrow as pa
 
 from pipelines.contracts import contract_for
 from pipelines.storage import creation
+from pipelines.storage.append import Appender
+from pipelines.storage.engines.spark import SparkEngine
 from pipelines.storage.lake import Lake
 from pipelines.storage.names import lake_root
-from pipelines.storage.spark_writer import SparkAppender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyspark.sql import SparkSession
 
-    from pipelines.config import DeltaLakeSettings
+    from pipelines.config import Settings
 
 _TABLE = "raw_market_data_1m"
 _DAYS = 8
@@ -28,26 +27,23 @@ _once = threading.Lock()
 _warm: set[SparkSession] = set()
 
 
-def warm_up(spark: Callable[[], SparkSession], settings: DeltaLakeSettings) -> None:
+def warm_up(session: SparkSession, settings: Settings) -> None:
     """Write a few made-up bars to a temporary lake as an append does, once a session, and forget them.
 
     Raises:
-        SparkUnavailableError: Spark cannot start.
         StorageError: the temporary folder cannot be written.
     """
     with _once:
-        session = spark()
         if session not in _warm:
-            _commit(spark, settings)
+            _commit(settings)
             _warm.add(session)
 
 
-def _commit(spark: Callable[[], SparkSession], settings: DeltaLakeSettings) -> None:
+def _commit(settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix="lakehouse-warm-") as folder:
         lake = Lake(lake_root(folder))
-        creation.ensure_table(lake, _TABLE, settings, synthetic=True)
-        appender = SparkAppender(lake, spark, retries=0)
-        appender.append(_TABLE, contract_for(_TABLE), _bars(), "warm-up")
+        creation.ensure_table(lake, _TABLE, settings.delta_lake, synthetic=True)
+        Appender(lake, SparkEngine(lake, settings), retries=0).append(_TABLE, contract_for(_TABLE), _bars(), "warm-up")
 
 
 def _bars() -> pa.Table:

@@ -1,56 +1,40 @@
-"""Appends decided rows with Spark; the commit happens once or not at all, whoever else is writing."""
+"""Appends decided rows through the engine; the commit happens once or not at all, whoever else is writing."""
 
 from __future__ import annotations
 
 import random
-import shutil
-import tempfile
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines.errors import ConcurrentWriteError, ContractError, StorageError
 from pipelines.storage.creation import GRANULARITY, property_of
 from pipelines.storage.dedupe import Decision, decide
-from pipelines.storage.faults import explain, is_concurrent
+from pipelines.storage.engines.base import TRANSACTION_APP, Ticket
 from pipelines.storage.locks import turn
 from pipelines.storage.partitions import add_partitions
 from pipelines.storage.results import AppendResult
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from deltalake import DeltaTable
 
     from pipelines.contracts import Column, Contract
+    from pipelines.storage.engines import Engine
     from pipelines.storage.lake import Lake
 
-# One application for all ingesting writers: Delta refuses a commit of it that did not see the one before.
-TRANSACTION_APP = "lakehouse-ingest"
 _FIRST_BACKOFF_SECONDS = 0.05
 _LAST_BACKOFF_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    """What makes a commit ours and the next one: a tag to find it by, and the transaction after those of `seen`."""
-
-    tag: str
-    transaction: int
-    seen: int
-
-
-class SparkAppender:
+class Appender:
     """Appends to the tables of one lake."""
 
-    def __init__(self, lake: Lake, spark: Callable[[], SparkSession], retries: int) -> None:
+    def __init__(self, lake: Lake, engine: Engine, retries: int) -> None:
         self._lake = lake
-        self._spark = spark
+        self._engine = engine
         self._retries = retries
 
     def append(self, table_name: str, contract: Contract, data: pa.Table, run_id: str) -> AppendResult:
@@ -59,7 +43,7 @@ class SparkAppender:
         Raises:
             ContractError: columns are missing, unknown or of a wrong type.
             ConcurrentWriteError: other writers were faster on every attempt.
-            StorageError: Spark could not write; nothing was committed.
+            StorageError: the engine could not write; nothing was committed.
         """
         batch = conform(data, contract)
         with turn(self._lake.root, table_name):
@@ -74,8 +58,8 @@ class SparkAppender:
             version = table.version()
             if decision.rows.num_rows:
                 rows = _complete(decision, contract, granularity, run_id)
-                ticket = _Ticket(tag, (table.transaction_version(TRANSACTION_APP) or 0) + 1, version)
-                landed = self._commit(table_name, contract, rows, ticket)
+                ticket = Ticket(tag, (table.transaction_version(TRANSACTION_APP) or 0) + 1, version)
+                landed = self._commit(table, table_name, contract, rows, ticket)
                 if landed is None:
                     # Not held up in the usual case: writers take turns. Jitter keeps losers apart.
                     backoff = min(_FIRST_BACKOFF_SECONDS * 2**attempt, _LAST_BACKOFF_SECONDS)
@@ -88,29 +72,22 @@ class SparkAppender:
             "or raise delta_lake.commit_retries"
         )
 
-    def _commit(self, table_name: str, contract: Contract, rows: pa.Table, ticket: _Ticket) -> int | None:
+    def _commit(
+        self, table: DeltaTable, table_name: str, contract: Contract, rows: pa.Table, ticket: Ticket
+    ) -> int | None:
         """Write and return the version it landed as; None if another writer was faster."""
-        folder: Path | None = None
         try:
-            folder = Path(tempfile.mkdtemp(prefix="lakehouse-stage-"))
-            _stage(rows, contract, folder)
-            _write(self._spark(), contract, folder, self._lake.root.uri(table_name), ticket)
-        except (OSError, pa.ArrowException) as error:
-            doing = f"cannot stage rows for {table_name} in {tempfile.gettempdir()}"
-            raise StorageError(explain(error, doing)) from error
-        except _spark_errors() as error:
+            self._engine.append(table, table_name, contract, rows, ticket)
+        except StorageError:
             # It may have landed though its answer was lost.
             landed = self._landed(table_name, ticket)
-            if landed is None and not is_concurrent(error):
-                raise StorageError(explain(error, f"cannot write {table_name}")) from error
+            if landed is None:
+                raise
             return landed
-        finally:
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
         # Delta skips, without a word, a transaction it takes for done already: only the log tells.
         return self._landed(table_name, ticket)
 
-    def _landed(self, table_name: str, ticket: _Ticket) -> int | None:
+    def _landed(self, table_name: str, ticket: Ticket) -> int | None:
         table = self._lake.open(table_name)
         newer = table.version() - ticket.seen
         entries = table.history(newer) if newer > 0 else []
@@ -150,33 +127,3 @@ def _complete(decision: Decision, contract: Contract, granularity: str | None, r
     rows = decision.rows.append_column("run_id", pa.repeat(pa.scalar(run_id), decision.rows.num_rows))
     rows = add_partitions(rows, contract, granularity)
     return rows.select(contract.arrow_schema.names)
-
-
-def _stage(rows: pa.Table, contract: Contract, folder: Path) -> None:
-    """Hand rows to the JVM as a file: cheaper than a socket, and the driver never holds them."""
-    order = [*contract.partition_columns, *([contract.event_time] if contract.event_time else [])]
-    if order:
-        rows = rows.sort_by([(name, "ascending") for name in order])
-    pq.write_table(rows, folder / "rows.parquet", compression="NONE", row_group_size=1 << 20)
-
-
-def _write(spark: SparkSession, contract: Contract, files: Path, uri: str, ticket: _Ticket) -> None:
-    frame = spark.read.schema(contract.spark_schema()).parquet(str(files))
-    if contract.partition_columns:
-        # One task holds all rows of a partition, so an append adds one file to each partition it touches.
-        frame = frame.repartition(*contract.partition_columns)
-    (
-        frame.write.format("delta")
-        .mode("append")
-        .option("txnAppId", TRANSACTION_APP)
-        .option("txnVersion", str(ticket.transaction))
-        .option("userMetadata", ticket.tag)
-        .save(uri)
-    )
-
-
-def _spark_errors() -> tuple[type[Exception], ...]:
-    from py4j.protocol import Py4JError  # noqa: PLC0415 - loaded by Spark by now
-    from pyspark.errors import PySparkException  # noqa: PLC0415
-
-    return (PySparkException, Py4JError)

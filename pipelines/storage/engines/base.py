@@ -1,0 +1,47 @@
+"""What an engine does for storage: the writes. All else goes through delta-rs, whichever engine writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from pipelines.contracts import Contract
+
+# One application for all ingesting writers: Delta refuses a commit of it that did not see the one before.
+TRANSACTION_APP = "lakehouse-ingest"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What makes a commit ours and the next one: a tag to find it by, and the transaction after those of `seen`."""
+
+    tag: str
+    transaction: int
+    seen: int
+
+
+class Engine(Protocol):
+    """Writes to the tables of one lake; every commit happens once or not at all, whoever else is writing."""
+
+    def warm_up(self) -> None:
+        """Bear the costs of a first commit now; does nothing the second time in a process."""
+
+    def append(self, table: DeltaTable, table_name: str, contract: Contract, rows: pa.Table, ticket: Ticket) -> None:
+        """Append complete rows in one commit upon version `ticket.seen`, or not at all.
+
+        Returning says nothing about success: the caller looks for the ticket in the log.
+
+        Args:
+            table: open at version `ticket.seen`.
+            table_name: its name.
+            contract: what the rows keep to.
+            rows: all physical columns of the contract, partition columns included.
+            ticket: goes into the commit.
+
+        Raises:
+            StorageError: it could not be written; nothing was committed.
+        """
