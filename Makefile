@@ -14,12 +14,14 @@ PYTEST_ARGS ?=
 BENCH_VENV := .venv-bench
 BENCH_ARGS ?=
 
-.PHONY: help setup backfill test soak lint bench pins clean
+.PHONY: help setup s3 backfill test soak lint bench pins clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready $(JARS)/.ready ## environment in .venv and Spark jars in .jars; does nothing the second time
+
+s3: setup $(JARS)/.s3-ready ## what Spark needs for a lake in S3, beside the other jars
 
 # The stamp is written last, so that an interrupted set-up is done again.
 $(VENV)/.ready: requirements-pipeline.txt pyproject.toml
@@ -36,14 +38,18 @@ $(JARS)/.ready: config/spark-jars.ivy.xml | $(VENV)/.ready
 	@$(BIN)/python -m pipelines.jars --dir $(JARS)
 	@touch $@
 
+$(JARS)/.s3-ready: config/spark-jars.ivy.xml $(wildcard java/*/*.java) | $(VENV)/.ready
+	@$(BIN)/python -m pipelines.jars --conf s3 --dir $(JARS)
+	@touch $@
+
 backfill: setup ## the main job, offline: the sample lake in data/sample_lake (ASSETS=…, DAYS=…)
 	@$(BIN)/lakehouse backfill --provider sample --assets $(ASSETS) --days $(DAYS)
 	@echo "look around with: $(BIN)/lakehouse status"
 
-test: setup ## every test but the long fault runs
+test: s3 ## every test but the long fault runs
 	@$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
 
-soak: setup ## the long fault runs
+soak: s3 ## the long fault runs
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy

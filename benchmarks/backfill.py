@@ -14,6 +14,7 @@ from benchmarks.audit import check_history, landed
 from benchmarks.history import END, PRODUCTS, SECONDS, expected_rows, start_of
 from benchmarks.measure import PYTHON, REFERENCE_PYTHON, BenchmarkError, Run, candle_server, run, say
 
+EMBEDDED = {"LAKEHOUSE__STORAGE__ENGINE": "embedded"}
 ASSETS = ",".join(product.replace("-", "") for product in PRODUCTS)
 
 
@@ -44,7 +45,7 @@ class Result:
 
 
 def contestants(url: str, lake: Path, days: int) -> list[Contestant]:
-    """Return the contestants; a command line of ours, which starts Spark itself, is the last."""
+    """Return the contestants; the command lines of ours start all they need themselves."""
     told = ["--url", url, "--lake", str(lake), "--days", str(days)]
     span = ["--assets", ASSETS, "--provider", "coinbase", "--start", f"{start_of(days):%F}", "--end", f"{END:%F}"]
     env = ours(url, lake)
@@ -54,6 +55,8 @@ def contestants(url: str, lake: Path, days: int) -> list[Contestant]:
         Contestant("script", [REFERENCE_PYTHON, "-m", "benchmarks.references.script", *told], {}),
         Contestant("ours", [PYTHON, *api], env),
         Contestant("ours, CLI", [PYTHON.with_name("lakehouse"), "backfill", *span, "--json"], env),
+        Contestant("ours, embedded", [PYTHON, *api], env | EMBEDDED),
+        Contestant("ours, embedded, CLI", [PYTHON.with_name("lakehouse"), "backfill", *span, "--json"], env | EMBEDDED),
     ]
 
 

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from pipelines.errors import ConfigError
 from pipelines.timeframes import Timeframe
@@ -46,10 +46,36 @@ class DeltaLakeSettings(Section):
     commit_retries: int = Field(default=20, ge=0)
 
 
+class MaintenanceSettings(Section):
+    """When files are small, when they are many, and how long old versions are kept."""
+
+    small_file_mib: float = Field(default=32.0, gt=0)
+    small_files: int = Field(default=4, ge=2)
+    target_file_mib: int = Field(default=128, ge=1)
+    keep_days: int = Field(default=30, ge=7)
+
+
+class LifecycleSettings(Section):
+    """When data files in S3 change to cheaper storage classes: such that can be read at once, no archives."""
+
+    warm_after_days: int = Field(default=30, ge=30)
+    warm_class: Literal["STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING"] = "STANDARD_IA"
+    cold_after_days: int = Field(default=90, ge=60)
+    cold_class: Literal["GLACIER_IR"] = "GLACIER_IR"
+
+    @model_validator(mode="after")
+    def _thirty_days_between(self) -> Self:
+        if self.cold_after_days < self.warm_after_days + 30:
+            raise ValueError("cold_after_days must be 30 or more after warm_after_days: S3 bills a class for 30 days")
+        return self
+
+
 class StorageSettings(Section):
     """What writes to the tables."""
 
     engine: Literal["spark", "embedded"] = "spark"
+    maintenance: MaintenanceSettings = MaintenanceSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
 
 
 class SparkSettings(Section):
@@ -77,6 +103,39 @@ class DlqSettings(Section):
     """The dead letter queue."""
 
     path: str = "data/dlq"
+
+
+class CostUsage(Section):
+    """What a month of the platform uses besides storage."""
+
+    batch_hours_per_day: float = Field(default=10.0, ge=0, le=24)
+    kafka_brokers: int = Field(default=2, ge=0)
+    kafka_broker_type: str = "m5.large"
+    airflow_environment: str = "small"
+    transfer_out_gb: float = Field(default=50.0, ge=0)
+
+
+class CostPrices(Section):
+    """Prices in US dollars: storage per GiB and month by S3 storage class, transfer per GiB, all else per hour."""
+
+    region: str = "us-east-1"
+    as_of: str = "2025"
+    standard: float = Field(default=0.023, ge=0)
+    standard_ia: float = Field(default=0.0125, ge=0)
+    onezone_ia: float = Field(default=0.01, ge=0)
+    intelligent_tiering: float = Field(default=0.0125, ge=0)
+    glacier_ir: float = Field(default=0.004, ge=0)
+    batch_hour: float = Field(default=0.5, ge=0)
+    kafka_broker_hour: float = Field(default=0.21, ge=0)
+    airflow_hour: float = Field(default=0.49, ge=0)
+    transfer_out_gb: float = Field(default=0.09, ge=0)
+
+
+class CostSettings(Section):
+    """What `lakehouse cost` reckons with."""
+
+    usage: CostUsage = CostUsage()
+    prices: CostPrices = CostPrices()
 
 
 def _none_if_blank(value: object) -> object:
@@ -173,6 +232,7 @@ class Settings(Section):
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
     dlq: DlqSettings = DlqSettings()
+    costs: CostSettings = CostSettings()
     providers: ProvidersSettings = ProvidersSettings()
 
     root: ClassVar[Path] = PROJECT_ROOT

@@ -27,6 +27,10 @@ class TableNotFoundError(StorageError):
     """The table does not exist in this lake."""
 
 
+class SnapshotError(StorageError):
+    """There is no such snapshot of the lake, or it cannot be made under that name."""
+
+
 class MixedOriginError(StorageError):
     """Synthetic and real data would have been mixed in one lake."""
 

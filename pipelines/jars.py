@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,14 @@ from pipelines.config import CONFIG_DIR, PROJECT_ROOT
 from pipelines.errors import LakehouseError
 
 IVY_FILE = CONFIG_DIR / "spark-jars.ivy.xml"
+JAVA_DIR = PROJECT_ROOT / "java"
 DEFAULT_DIR = PROJECT_ROOT / ".jars"
 _STAMP = "complete.json"
 _TIMEOUT_SECONDS = 900
+# The set that our own Java goes with, and the one that has what it is compiled with and against.
+_S3 = "s3"
+_COMPILER = "compiler"
+_OWN_JAR = "lakehouse-log-store.jar"
 
 
 class JarsError(LakehouseError):
@@ -34,7 +40,7 @@ def known_confs(ivy_file: Path = IVY_FILE) -> tuple[str, ...]:
     """Return the names of the jar sets that can be retrieved."""
     # The file is our own, never input.
     root = ET.parse(ivy_file).getroot()  # noqa: S314
-    return tuple(conf.attrib["name"] for conf in root.iter("conf"))
+    return tuple(conf.attrib["name"] for conf in root.iter("conf") if conf.get("visibility") != "private")
 
 
 def jar_paths(confs: Sequence[str], directory: Path = DEFAULT_DIR) -> list[Path]:
@@ -46,8 +52,9 @@ def jar_paths(confs: Sequence[str], directory: Path = DEFAULT_DIR) -> list[Path]
     found: dict[str, Path] = {}
     for conf in confs:
         if not _is_complete(directory / conf):
+            setup = "`make setup` or " if conf == "delta" else ""
             raise JarsError(
-                f"the {conf} jars are not in {directory}; run `make setup` or `python -m pipelines.jars --conf {conf}`"
+                f"the {conf} jars are not in {directory}; run {setup}`python -m pipelines.jars --conf {conf}`"
             )
         for jar in sorted((directory / conf).glob("*.jar")):
             found.setdefault(jar.name, jar)
@@ -82,7 +89,9 @@ def _retrieve(confs: Sequence[str], directory: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
     try:
-        _run_ivy(confs, partial)
+        _run_ivy([*confs, _COMPILER] if _S3 in confs else confs, partial)
+        if _S3 in confs:
+            _compile(partial / _COMPILER, partial / _S3)
         for conf in confs:
             _finish(partial / conf, directory / conf)
     except OSError as error:
@@ -110,9 +119,25 @@ def _run_ivy(confs: Sequence[str], target: Path) -> None:
         )
 
 
+def _compile(compiler: Path, target: Path) -> None:
+    """Compile our own Java into a jar of the target; the compiler needs no more than a Java runtime."""
+    classes = compiler / "classes"
+    folders = (compiler, _ivy_jar().parent)
+    class_path = os.pathsep.join(str(jar) for folder in folders for jar in sorted(folder.glob("*.jar")))
+    command = [java_command(), "-cp", class_path, "org.eclipse.jdt.internal.compiler.batch.Main"]
+    command += ["-17", "-nowarn", "-proc:none", "-cp", class_path, "-d", str(classes), str(JAVA_DIR)]
+    # Arguments are ours; nothing goes through a shell.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)  # noqa: S603
+    if done.returncode:
+        raise JarsError(f"could not compile {JAVA_DIR}: {done.stdout}{done.stderr}".strip())
+    with zipfile.ZipFile(target / _OWN_JAR, "w", zipfile.ZIP_DEFLATED) as jar:
+        for path in sorted(classes.rglob("*.class")):
+            jar.write(path, path.relative_to(classes))
+
+
 def _finish(source: Path, target: Path) -> None:
     jars = {jar.name: jar.stat().st_size for jar in sorted(source.glob("*.jar"))}
-    stamp = {"declaration": _declaration(), "jars": jars}
+    stamp = {"declaration": _declaration(source.name), "jars": jars}
     (source / _STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     source.rename(target)
@@ -124,11 +149,12 @@ def _is_complete(folder: Path) -> bool:
         sizes = {name: (folder / name).stat().st_size for name in stamp["jars"]}
     except (OSError, ValueError, KeyError):
         return False
-    return bool(stamp["declaration"] == _declaration() and sizes == stamp["jars"])
+    return bool(stamp["declaration"] == _declaration(folder.name) and sizes == stamp["jars"])
 
 
-def _declaration() -> str:
-    return hashlib.sha256(IVY_FILE.read_bytes()).hexdigest()
+def _declaration(conf: str) -> str:
+    sources = sorted(JAVA_DIR.rglob("*.java")) if conf == _S3 else []
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [IVY_FILE, *sources])).hexdigest()
 
 
 def _ivy_jar() -> Path:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class _Running:
     scratch: Path
     stderr: IO[bytes]
     process: subprocess.Popen[bytes] | None
+    jar_sets: frozenset[str]
 
 
 # Used where they have been retrieved; a Kafka broker's own jars have no business in a Spark driver.
@@ -56,8 +57,12 @@ _lock = threading.Lock()
 _running: _Running | None = None
 
 
-def get_spark(settings: Settings | None = None) -> SparkSession:
+def get_spark(settings: Settings | None = None, needs: Sequence[str] = ()) -> SparkSession:
     """Return this process's SparkSession, starting it (5-7 s) on the first call; later settings change nothing.
+
+    Args:
+        settings: by default those of config/ and the environment.
+        needs: optional jar sets that the caller cannot do without, as `s3`.
 
     Raises:
         SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
@@ -65,8 +70,14 @@ def get_spark(settings: Settings | None = None) -> SparkSession:
     global _running  # noqa: PLW0603 - one JVM per process is what Spark allows
     with _lock:
         if _running is None or _running.session.sparkContext._jsc is None:  # noqa: SLF001 - how Spark itself tells
-            _running = _start(settings or load_settings())
+            _running = _start(settings or load_settings(), needs)
             atexit.register(stop_spark)
+        missing = sorted(set(needs) - _running.jar_sets)
+        if missing:
+            raise SparkUnavailableError(
+                f"this process started Spark without the {', '.join(missing)} jars; get them with "
+                f"`python -m pipelines.jars --conf {' '.join(missing)}` and run it again"
+            )
         return _running.session
 
 
@@ -103,17 +114,17 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
         process.wait()
 
 
-def _start(settings: Settings) -> _Running:
+def _start(settings: Settings, needs: Sequence[str]) -> _Running:
     from pyspark import SparkConf, SparkContext  # noqa: PLC0415 - slow to import, and most commands need no Spark
     from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415
     from pyspark.java_gateway import launch_gateway  # noqa: PLC0415
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    jars = _jars(settings)
+    jars, jar_sets = _jars(settings, needs)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     scratch = Path(tempfile.mkdtemp(prefix="lakehouse-spark-"))
     conf = SparkConf(loadDefaults=False)
-    conf.setAll(list(_configuration(settings, jars, scratch).items()))
+    conf.setAll(list(_configuration(settings, jars, jar_sets, scratch).items()))
     stderr = (scratch / "jvm.log").open("w+b")
     # The JVM gets a process group of its own: a Ctrl-C in the terminal must not reach it in mid-write.
     popen: dict[str, object] = {"start_new_session": True}
@@ -128,23 +139,26 @@ def _start(settings: Settings) -> _Running:
         stderr.close()
         shutil.rmtree(scratch, ignore_errors=True)
         raise SparkUnavailableError(message) from error
-    return _Running(SparkSession(context), scratch, stderr, gateway.proc)
+    return _Running(SparkSession(context), scratch, stderr, gateway.proc, jar_sets)
 
 
-def _jars(settings: Settings) -> list[Path]:
+def _jars(settings: Settings, needs: Sequence[str]) -> tuple[list[Path], frozenset[str]]:
+    """Return the jars, and the sets that they are from."""
     directory = Path(settings.resolve(settings.spark.jars_dir))
     try:
         java_command()
-        jars = {jar.name: jar for jar in jar_paths(["delta"], directory)}
+        jars = {jar.name: jar for jar in jar_paths(["delta", *needs], directory)}
     except JarsError as error:
         raise SparkUnavailableError(str(error)) from None
+    sets = {"delta"}
     for conf in _OPTIONAL_JARS:
         with suppress(JarsError):
             jars = {jar.name: jar for jar in jar_paths([conf], directory)} | jars
-    return list(jars.values())
+            sets.add(conf)
+    return list(jars.values()), frozenset(sets)
 
 
-def _configuration(settings: Settings, jars: list[Path], scratch: Path) -> dict[str, str]:
+def _configuration(settings: Settings, jars: list[Path], jar_sets: frozenset[str], scratch: Path) -> dict[str, str]:
     spark = settings.spark
     log_config = scratch / "log4j2.properties"
     level = spark.extra_conf.get("spark.log.level", "WARN")
@@ -165,6 +179,8 @@ def _configuration(settings: Settings, jars: list[Path], scratch: Path) -> dict[
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(spark.shuffle_partitions),
         "spark.sql.parquet.compression.codec": settings.delta_lake.compression,
+        # Spark's own default is INT96, which has no statistics and no time zone.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -176,6 +192,10 @@ def _configuration(settings: Settings, jars: list[Path], scratch: Path) -> dict[
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
+    if "s3" in jar_sets:
+        from pipelines.storage.s3 import spark_configuration  # noqa: PLC0415 - storage is slow to import
+
+        values |= spark_configuration(str(scratch / "s3a"))
     if not spark.master.startswith("local"):
         values["spark.jars"] = ",".join(map(str, jars))
     return values | spark.extra_conf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
+from tests.servers import s3
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("lakehouse")
 
-_PRIVATE = ("LAKEHOUSE__", "ALPHA_VANTAGE", "ALPHAVANTAGE", "OANDA_", "FRED_")
+_PRIVATE = ("LAKEHOUSE__", "ALPHA_VANTAGE", "ALPHAVANTAGE", "OANDA_", "FRED_", "AWS_")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,8 +39,26 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def _no_user_environment() -> Iterator[None]:
     """Keep a user's own keys and settings out of the tests."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_PRIVATE)}
+    # Set before any JVM starts, which inherits it; the server itself comes up when a test first asks for it.
+    made_up = s3.environment(s3.reserved_port())
+    os.environ.update(made_up)
     yield
+    for name in made_up:
+        os.environ.pop(name, None)
     os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def s3_server(_no_user_environment: None) -> Iterator[s3.S3Server]:
+    """The one S3 server of the run, with a bucket; the environment of the run leads to it."""
+    with s3.S3Server(s3.port_of(os.environ["AWS_ENDPOINT_URL"])) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_lake_path(s3_server: s3.S3Server) -> str:
+    """The address of a fresh lake in S3."""
+    return f"s3://{s3.BUCKET}/{uuid.uuid4().hex}"
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:

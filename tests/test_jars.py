@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
+from pathlib import Path
 
+import pyspark
 import pytest
 
 from pipelines import jars
@@ -75,7 +78,34 @@ def test_missing_java_and_unknown_set(tmp_path, monkeypatch):
         jars.retrieve(["delt"], tmp_path / "jars")
 
 
+def test_our_own_java_is_compiled_anew_when_it_changed(tmp_path, monkeypatch):
+    source = tmp_path / "java" / "lakehouse" / "Hello.java"
+    source.parent.mkdir(parents=True)
+    source.write_text("package lakehouse; public class Hello extends io.delta.storage.HDFSLogStore { }")
+    monkeypatch.setattr(jars, "JAVA_DIR", tmp_path / "java")
+    target = tmp_path / "jars"
+    with pytest.raises(jars.JarsError, match=r"(?s)could not compile .*Implicit super constructor"):
+        jars.retrieve(["s3"], target)
+    source.write_text("package lakehouse; public class Hello { }")
+    assert jars.retrieve(["s3"], target) == ["s3"]
+    own = next(path for path in jars.jar_paths(["s3"], target) if path.name.startswith("lakehouse-"))
+    assert zipfile.ZipFile(own).namelist() == ["lakehouse/Hello.class"]
+    assert not (target / "compiler").exists()
+    source.write_text("package lakehouse; public class Hello { int changed; }")
+    with pytest.raises(jars.JarsError, match="--conf s3"):
+        jars.jar_paths(["s3"], target)
+
+
+def test_the_sets_do_not_bring_what_spark_has_in_another_version():
+    """The class path has our jars first: another version of a library there would be forced upon Spark."""
+    own = Path(pyspark.__file__).parent / "jars"
+    shipped = {path.name.rpartition("-")[0]: path.name for path in own.glob("*.jar")}
+    ours = {path.name.rpartition("-")[0]: path.name for path in jars.jar_paths(["delta", "s3"])}
+    assert {name: jar for name, jar in ours.items() if shipped.get(name, jar) != jar} == {}
+
+
 def test_the_real_jars_are_there_each_once():
-    names = [path.name for path in jars.jar_paths(["delta"])]
-    assert any(name.startswith("delta-spark") for name in names)
+    names = [path.name for path in jars.jar_paths(["delta", "s3"])]
+    for wanted in ("delta-spark", "hadoop-aws", "lakehouse-log-store"):
+        assert any(name.startswith(wanted) for name in names), wanted
     assert len(names) == len(set(names))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from pipelines.config import Settings, SparkSettings
+from pipelines.jars import DEFAULT_DIR
 from pipelines.session import SparkUnavailableError, get_spark, java_version
+from tests.conftest import make_settings
 
 CODE = """
 import os, signal, sys
@@ -50,6 +54,35 @@ def test_missing_jars_and_java_name_the_fix(tmp_path, monkeypatch):
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(SparkUnavailableError, match="install Java 17"):
         get_spark(Settings())
+
+
+@pytest.mark.spark
+def test_a_lake_in_s3_without_its_jars_names_the_command(spark, tmp_path, monkeypatch):
+    from pipelines import session
+    from pipelines.storage import DeltaLakeManager
+
+    lake = DeltaLakeManager("s3://some-bucket/lake", make_settings(tmp_path))
+    command = r"`python -m pipelines.jars --conf s3`"
+    with monkeypatch.context() as started_without:
+        started_without.setattr(session, "_running", replace(session._running, jar_sets=frozenset({"delta"})))
+        with pytest.raises(SparkUnavailableError, match=rf"without the s3 jars; .*{command}"):
+            lake.warm_up()
+        assert DeltaLakeManager(tmp_path, make_settings(tmp_path))._spark() is spark
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / "delta").symlink_to(DEFAULT_DIR / "delta")
+    settings = make_settings(tmp_path, {"spark": {"jars_dir": str(tmp_path / "jars")}})
+    monkeypatch.setattr(session, "_running", None)
+    with pytest.raises(SparkUnavailableError, match=rf"the s3 jars are not in .*; run {command}"):
+        DeltaLakeManager("s3://some-bucket/lake", settings).warm_up()
+
+
+@pytest.mark.spark
+def test_s3_is_set_up_from_the_environment_and_keys_are_in_no_setting(spark):
+    conf = dict(spark.sparkContext.getConf().getAll())
+    assert conf["spark.hadoop.fs.s3a.endpoint"] == os.environ["AWS_ENDPOINT_URL"]
+    assert conf["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert conf["spark.delta.logStore.s3a.impl"] == "lakehouse.ConditionalPutLogStore"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(conf)
 
 
 def test_an_old_java_is_named(tmp_path, monkeypatch):

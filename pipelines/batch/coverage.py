@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 import pyarrow as pa
 
 from pipelines.intervals import Interval, IntervalSet
+from pipelines.storage.replay import COVERED, REJECTED, Answers, Claim, Series, replayed
 
-COVERED: Final = "covered"
-REJECTED: Final = "rejected"
-Series = tuple[str, str, str | None]
+__all__ = ["COVERED", "REJECTED", "CoverageMap", "Series", "vouched"]
 
 
 @dataclass(slots=True)
 class CoverageMap:
     """Covered and rejected intervals of every series and provider, as read at one instant."""
 
-    _parts: dict[tuple[Series, str, str], list[Interval]] = field(default_factory=lambda: defaultdict(list))
+    _answers: dict[Claim, Answers] = field(default_factory=dict)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> CoverageMap:
         """Build the map from rows of the coverage log."""
-        found = cls()
-        for row in table.to_pylist():
-            series = (row["dataset"], row["subject"], row["timeframe"])
-            found.add(series, row["provider"], row["status"], Interval(row["start"], row["end"]))
-        return found
+        return cls(replayed(table))
 
     def add(self, series: Series, provider: str, status: str, interval: Interval) -> None:
-        """Add one interval."""
-        self._parts[series, provider, status].append(interval)
+        """Add one interval, as if it were recorded now."""
+        self._answers.setdefault((series, provider), Answers()).add(status, interval)
 
     def providers(self, series: Series) -> set[str]:
         """Return the providers that cover anything of a series."""
-        return {provider for known, provider, _ in self._parts if known == series}
+        return {provider for (known, provider), held in self._answers.items() if known == series and held.done}
 
     def done(self, series: Series, provider: str | None = None) -> IntervalSet:
         """Return what need not be asked again: covered or rejected, by one provider or by any."""
@@ -54,9 +47,10 @@ class CoverageMap:
     def _union(self, series: Series, provider: str | None, statuses: tuple[str, ...]) -> IntervalSet:
         return IntervalSet(
             part
-            for (known, by, status), parts in self._parts.items()
-            if known == series and status in statuses and provider in (None, by)
-            for part in parts
+            for (known, by), held in self._answers.items()
+            if known == series and provider in (None, by)
+            for status in statuses
+            for part in held.of(status)
         )
 
 

@@ -23,8 +23,7 @@ _BATCH = 10_000
 
 def show_answer(
     sql: str,
-    as_of: str | None,
-    version: int | None,
+    when: Mapping[str, Any],
     form: str,
     limit: int | None,
     lake: str | None,
@@ -32,11 +31,11 @@ def show_answer(
     sample: bool,
     config_file: Path | None,
 ) -> None:
-    """Run a query and print its rows."""
-    if as_of is not None and version is not None:
-        raise InvalidRangeError("give either --as-of or --version, not both")
+    """Run a query and print its rows; `when` are the arguments of `DeltaLakeManager.query` that say so."""
+    if sum(value is not None for value in when.values()) > 1:
+        raise InvalidRangeError("give one of --as-of, --version and --snapshot, not several")
     chosen = lake_for_reading(load_settings(config_file), lake, sample=sample)
-    answer = chosen.manager.query(sql, as_of_timestamp=as_of, version=version)
+    answer = chosen.manager.query(sql, **when)
     if chosen.synthetic:
         say(f"Lake {chosen.address} · {SYNTHETIC}", "yellow", stderr=True)
     most = _ROWS_IN_A_TABLE if limit is None and form == "table" else limit

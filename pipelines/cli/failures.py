@@ -14,6 +14,7 @@ from pipelines.errors import (
     InvalidRangeError,
     LakehouseError,
     MixedOriginError,
+    SnapshotError,
     TableNotFoundError,
     UnknownAssetError,
 )
@@ -24,7 +25,14 @@ WRONG_ARGUMENTS = 2
 INTERRUPTED = 130
 VERBOSE = "pipelines.cli.verbose"
 
-_FOR_THE_USER_TO_MEND = (ConfigError, InvalidRangeError, MixedOriginError, TableNotFoundError, UnknownAssetError)
+_FOR_THE_USER_TO_MEND = (
+    ConfigError,
+    InvalidRangeError,
+    MixedOriginError,
+    SnapshotError,
+    TableNotFoundError,
+    UnknownAssetError,
+)
 
 
 class FailedWork(click.ClickException):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from pipelines.cli.render import Heading, count, counted, instant, percent, say,
 from pipelines.config import load_settings
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.storage.creation import MARKER_TABLE
+from pipelines.storage.replay import Answers, Series, replayed
 from pipelines.timeframes import Timeframe
 
 if TYPE_CHECKING:
@@ -74,29 +75,27 @@ def show_status(lake: str | None, *, sample: bool, config_file: Path | None, as_
 
 def coverage_of(log: pa.Table) -> list[SeriesCoverage]:
     """Sum the coverage log up by series, in the order of dataset, subject and length of bar."""
-    rows: dict[tuple[str, str, str | None], list[dict[str, object]]] = defaultdict(list)
-    for row in log.to_pylist():
-        rows[row["dataset"], row["subject"], row["timeframe"]].append(row)
-    return [_series(*key, rows[key]) for key in sorted(rows, key=lambda key: (key[0], key[1], _length(key[2])))]
+    known: dict[Series, dict[str, Answers]] = defaultdict(dict)
+    for (series, provider), answers in replayed(log).items():
+        if answers.done:
+            known[series][provider] = answers
+    return [_series(*key, known[key]) for key in sorted(known, key=lambda key: (key[0], key[1], _length(key[2])))]
 
 
 def _length(timeframe: str | None) -> int:
     return Timeframe(timeframe).seconds if timeframe else 0
 
 
-def _series(dataset: str, subject: str, timeframe: str | None, rows: Sequence[dict[str, object]]) -> SeriesCoverage:
-    parts: dict[object, list[Interval]] = defaultdict(list)
-    for row in rows:
-        parts[row["status"]].append(Interval(row["start"], row["end"]))  # type: ignore[arg-type]
-    covered = IntervalSet(parts["covered"])
-    rejected = IntervalSet(parts["rejected"]) - covered
+def _series(dataset: str, subject: str, timeframe: str | None, by: Mapping[str, Answers]) -> SeriesCoverage:
+    covered = IntervalSet(part for answers in by.values() for part in answers.covered)
+    rejected = IntervalSet(part for answers in by.values() for part in answers.rejected) - covered
     known = list(covered | rejected)
     span = Interval(known[0].start, known[-1].end)
     return SeriesCoverage(
         dataset,
         subject,
         timeframe,
-        tuple(sorted({str(row["provider"]) for row in rows})),
+        tuple(sorted(by)),
         span.start,
         span.end,
         covered.length / span.length if span else 1.0,

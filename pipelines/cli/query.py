@@ -18,6 +18,7 @@ from pipelines.cli.options import examples, reading_options
 @click.argument("sql")
 @click.option("--as-of", metavar="TIME", help="See the tables as they were then, as 2025-12-13T12:00:00Z.")
 @click.option("--version", type=click.IntRange(min=0), metavar="N", help="See that version of the table.")
+@click.option("--snapshot", metavar="NAME", help="See the tables as that snapshot of the lake pins them.")
 @click.option(
     "--format",
     "form",
@@ -33,6 +34,7 @@ def query(
     sql: str,
     as_of: str | None,
     version: int | None,
+    snapshot: str | None,
     form: str,
     limit: int | None,
     lake: str | None,
@@ -41,8 +43,10 @@ def query(
 ) -> None:
     """Run one SELECT over the lake's tables.
 
-    `lakehouse status` names the tables. Answers need no Spark; only the rows go to stdout.
+    `lakehouse status` names the tables. Answers need no Spark; only the rows go to stdout. Give at most one of --as-of,
+    --version and --snapshot.
     """
     from pipelines.cli.answers import show_answer
 
-    show_answer(sql, as_of, version, form, limit, lake, sample=sample, config_file=config_file)
+    when = {"as_of_timestamp": as_of, "version": version, "snapshot": snapshot}
+    show_answer(sql, when, form, limit, lake, sample=sample, config_file=config_file)

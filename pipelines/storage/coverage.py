@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from deltalake import CommitProperties, PostCommitHookProperties, write_deltalake
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipelines.contracts import contract_for
-from pipelines.errors import StorageError
+from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.intervals import Interval, IntervalSet
+from pipelines.storage import retraction
 from pipelines.storage.creation import MARKER_TABLE, ORIGIN, claim_origin, property_of
+from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.locks import turn
-from pipelines.storage.replay import COVERED, REJECTED, RETRACTED, Answers, Claim, Status, before, claim_of, replayed
+from pipelines.storage.replay import COVERED, REJECTED, RETRACTED, Claim, Status
+from pipelines.storage.retraction import Retraction
 from pipelines.storage.scan import execute, literal, quoted
 from pipelines.timeframes import Timeframe, utc_now
 
@@ -25,9 +29,9 @@ if TYPE_CHECKING:
     from pipelines.storage.lake import Lake
 
 COMPACT_ABOVE_FILES = 64
-_KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 _ONE_TRY = CommitProperties(max_commit_retries=0)
 _INSTANT = timedelta(microseconds=1)
+_STANDING: tuple[Status, ...] = (COVERED, REJECTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +49,6 @@ class CoverageEntry:
     end: datetime
     status: Status
     rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retraction:
-    """What a provider no longer vouches for of a series; `hull` is what is recorded as taken back, `kept` anew."""
-
-    claim: Claim
-    hull: Interval
-    kept: Answers
-    lost: IntervalSet
-
-    def as_dict(self) -> dict[str, object]:
-        """Return it as plain JSON values."""
-        (dataset, subject, timeframe), provider = self.claim
-        lost = [{"start": part.start.isoformat(), "end": part.end.isoformat()} for part in self.lost]
-        return {"dataset": dataset, "asset_pair": subject, "timeframe": timeframe, "provider": provider, "lost": lost}
 
 
 class CoverageLog:
@@ -86,27 +74,36 @@ class CoverageLog:
             self._compact_if_scattered()
         return version
 
-    def retractions_after(self, dataset: str, timeframe: Timeframe | None, instant: datetime) -> list[Retraction]:
+    def retractions_after(
+        self, dataset: str, timeframe: Timeframe | None, instant: datetime, built_by: Collection[str] | None = None
+    ) -> list[Retraction]:
         """Return what taking back everything recorded at or after an instant (aware UTC) amounts to; writes nothing.
 
-        What earlier entries vouch for stays. Too much is taken back rather than too little: it costs a refetch whose
-        rows are dropped as repeats, while a claim too many would lose rows without a word.
+        What earlier entries vouch for stays. With `built_by` it is about bars that were built for those providers from
+        finer ones: of these nothing stays, for one that was known before may have been built anew since.
+
+        Too much is taken back rather than too little: it costs a refetch whose rows are dropped as repeats, while a
+        claim too many would lose rows without a word.
         """
-        return self._retractions(self._of(dataset, timeframe), instant)
+        return retraction.since(self._of(dataset, timeframe, built_by), instant, anew=built_by is not None)
 
     def retract_after(
-        self, dataset: str, timeframe: Timeframe | None, instant: datetime, run_id: str
+        self,
+        dataset: str,
+        timeframe: Timeframe | None,
+        instant: datetime,
+        run_id: str,
+        built_by: Collection[str] | None = None,
     ) -> list[Retraction]:
         """Take back, in one commit, everything recorded at or after an instant (aware UTC); see `retractions_after`.
 
         Raises:
             StorageError: the log cannot be written; nothing was committed.
         """
-        with turn(self._lake.root, MARKER_TABLE):
-            log = self._of(dataset, timeframe)
-            found = self._retractions(log, instant)
-            self._record_retractions(found, log, run_id)
-        return found
+        return self._take_back(
+            lambda log: retraction.since(_scope(log, dataset, timeframe, built_by), instant, anew=built_by is not None),
+            run_id,
+        )
 
     def retract(
         self, dataset: str, timeframe: Timeframe | None, spans: Mapping[str, IntervalSet] | None, run_id: str
@@ -122,43 +119,23 @@ class CoverageLog:
         Raises:
             StorageError: the log cannot be written; nothing was committed.
         """
-        with turn(self._lake.root, MARKER_TABLE):
-            log = self._of(dataset, timeframe)
-            found = list(_taken_back(replayed(log), spans))
-            self._record_retractions(found, log, run_id)
-        return found
+        return self._take_back(lambda log: retraction.inside(_scope(log, dataset, timeframe), spans), run_id)
 
-    def _retractions(self, log: pa.Table, instant: datetime) -> list[Retraction]:
-        now, then = replayed(log), replayed(before(log, instant))
-        later: dict[Claim, list[Interval]] = {}
-        for row in log.to_pylist():
-            if row["recorded_at"] >= instant:
-                later.setdefault(claim_of(row), []).append(Interval(row["start"], row["end"]))
-        found = []
-        for claim, parts in later.items():
-            hull = Interval(min(part.start for part in parts), max(part.end for part in parts))
-            kept = _inside(then.get(claim, Answers()), hull)
-            found.append(Retraction(claim, hull, kept, now[claim].done & IntervalSet([hull]) - kept.done))
-        return found
+    def _take_back(self, worked_out: Callable[[pa.Table], list[Retraction]], run_id: str) -> list[Retraction]:
+        """Commit retractions only onto the very log they were worked out from: another one's must not be undone."""
+        for _ in range(self._settings.commit_retries + 1):
+            if not self._lake.exists(MARKER_TABLE):
+                return []
+            with turn(self._lake.root, MARKER_TABLE):
+                table = self._lake.open(MARKER_TABLE)
+                log = _rows_of(table)
+                found = worked_out(log)
+                if not found or self._landed(table, _retraction_rows(found, log, run_id)):
+                    return found
+        raise ConcurrentWriteError(f"others recorded coverage in {self._lake.root.address} all the time; run it again")
 
-    def _record_retractions(self, found: Sequence[Retraction], log: pa.Table, run_id: str) -> None:
-        if not found:
-            return
-        # Replay goes by recorded_at: a clock that went back must not put the retraction before what it takes back.
-        newest = max(log["recorded_at"].to_pylist())
-        instant = max(utc_now(), newest + _INSTANT)
-        gone = [_entry(each.claim, each.hull, RETRACTED) for each in found]
-        kept = [
-            _entry(each.claim, part, status)
-            for each in found
-            for status in (COVERED, REJECTED)
-            for part in IntervalSet(each.kept.of(status))
-        ]
-        self._append(pa.concat_tables([_rows(gone, run_id, instant), _rows(kept, run_id, instant + _INSTANT)]))
-
-    def _of(self, dataset: str, timeframe: Timeframe | None) -> pa.Table:
-        log = self.read(dataset=dataset, timeframe=None if timeframe is None else timeframe.value)
-        return log if timeframe else log.filter(log["timeframe"].is_null())
+    def _of(self, dataset: str, timeframe: Timeframe | None, providers: Collection[str] | None = None) -> pa.Table:
+        return _scope(self.read(dataset=dataset), dataset, timeframe, providers)
 
     @property
     def synthetic(self) -> bool | None:
@@ -168,29 +145,33 @@ class CoverageLog:
         return property_of(self._lake.open(MARKER_TABLE), ORIGIN) == "synthetic"
 
     def _append(self, rows: pa.Table) -> int:
+        table = self._lake.open(MARKER_TABLE)
         try:
-            table = self._lake.open(MARKER_TABLE)
-            write_deltalake(
-                table,
-                rows,
-                mode="append",
-                commit_properties=CommitProperties(max_commit_retries=max(1, self._settings.commit_retries)),
-                post_commithook_properties=_KEEP_LOG,
-            )
+            _write(table, rows, retries=max(1, self._settings.commit_retries))
         except (DeltaError, OSError) as error:
-            raise StorageError(f"cannot record coverage in {self._lake.root.address}: {error}") from error
+            raise self._unwritable(error) from error
         return int(table.version())
+
+    def _landed(self, table: DeltaTable, rows: pa.Table) -> bool:
+        """Append onto the very version that is open; returns whether no other commit came first."""
+        try:
+            _write(table, rows, retries=0)
+        except CommitFailedError:
+            return False
+        except (DeltaError, OSError) as error:
+            raise self._unwritable(error) from error
+        return True
+
+    def _unwritable(self, error: Exception) -> StorageError:
+        return StorageError(f"cannot record coverage in {self._lake.root.address}: {error}")
 
     def read(self, dataset: str | None = None, subject: str | None = None, timeframe: str | None = None) -> pa.Table:
         """Return the entries of a dataset, subject and timeframe, oldest record first; empty in a new lake."""
-        schema = contract_for(MARKER_TABLE).arrow_schema
         if not self._lake.exists(MARKER_TABLE):
-            return schema.empty_table()
+            return contract_for(MARKER_TABLE).arrow_schema.empty_table()
         wanted = {"dataset": dataset, "subject": subject, "timeframe": timeframe}
         where = [f"{quoted(name)} = {literal(value)}" for name, value in wanted.items() if value is not None]
-        sql = f"SELECT {', '.join(map(quoted, schema.names))} FROM source"  # noqa: S608 - literals are escaped
-        rows = execute(self._lake.open(MARKER_TABLE), sql + (f" WHERE {' AND '.join(where)}" if where else ""))
-        return rows.cast(schema).sort_by("recorded_at")
+        return _rows_of(self._lake.open(MARKER_TABLE), where)
 
     def _compact_if_scattered(self) -> None:
         """Merge small files; what others append meanwhile stays, and a compaction that loses a race is not done."""
@@ -198,23 +179,45 @@ class CoverageLog:
         if len(table.file_uris()) <= COMPACT_ABOVE_FILES:
             return
         try:
-            table.optimize.compact(commit_properties=_ONE_TRY, post_commithook_properties=_KEEP_LOG)
+            table.optimize.compact(commit_properties=_ONE_TRY, post_commithook_properties=KEEP_LOG)
         except (CommitFailedError, DeltaError):
             # Another process compacted first; the entries are all there either way.
             return
 
 
-def _inside(answers: Answers, hull: Interval) -> Answers:
-    whole = IntervalSet([hull])
-    return Answers(list(IntervalSet(answers.covered) & whole), list(IntervalSet(answers.rejected) & whole))
+def _rows_of(table: DeltaTable, where: Sequence[str] = ()) -> pa.Table:
+    schema = contract_for(MARKER_TABLE).arrow_schema
+    sql = f"SELECT {', '.join(map(quoted, schema.names))} FROM source"  # noqa: S608 - literals are escaped
+    rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
+    return rows.cast(schema).sort_by("recorded_at")
 
 
-def _taken_back(standing: Mapping[Claim, Answers], spans: Mapping[str, IntervalSet] | None) -> Iterator[Retraction]:
-    for claim, answers in standing.items():
-        (_, subject, _), _ = claim
-        lost = answers.done if spans is None else answers.done & spans.get(subject, IntervalSet())
-        for part in lost:
-            yield Retraction(claim, part, Answers(), IntervalSet([part]))
+def _write(table: DeltaTable, rows: pa.Table, *, retries: int) -> None:
+    once = CommitProperties(max_commit_retries=retries)
+    write_deltalake(table, rows, mode="append", commit_properties=once, post_commithook_properties=KEEP_LOG)
+
+
+def _scope(
+    log: pa.Table, dataset: str, timeframe: Timeframe | None, providers: Collection[str] | None = None
+) -> pa.Table:
+    """Return the rows about one table, and about some providers if any are named."""
+    log = log.filter(pc.equal(log["dataset"], dataset))
+    log = log.filter(log["timeframe"].is_null() if timeframe is None else pc.equal(log["timeframe"], timeframe.value))
+    return log if providers is None else log.filter(pc.is_in(log["provider"], pa.array(sorted(providers), pa.string())))
+
+
+def _retraction_rows(found: Sequence[Retraction], log: pa.Table, run_id: str) -> pa.Table:
+    # Replay goes by recorded_at: a clock that went back must not put the retraction before what it takes back.
+    newest = max(log["recorded_at"].to_pylist())
+    instant = max(utc_now(), newest + _INSTANT)
+    gone = [_entry(each.claim, each.hull, RETRACTED) for each in found]
+    kept = [
+        _entry(each.claim, part, status)
+        for each in found
+        for status in _STANDING
+        for part in IntervalSet(each.kept.of(status))
+    ]
+    return pa.concat_tables([_rows(gone, run_id, instant), _rows(kept, run_id, instant + _INSTANT)])
 
 
 def _entry(claim: Claim, span: Interval, status: Status) -> CoverageEntry:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import DeltaError
 
 from pipelines.contracts import Contract, contract_for
 from pipelines.errors import MixedOriginError, StorageError
+from pipelines.storage.evolution import CONTRACT_ID, CONTRACT_VERSION, bring_to_contract, delta_schema
 
 if TYPE_CHECKING:
     from pipelines.config import DeltaLakeSettings, Granularity
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
 Origin = Literal["synthetic", "real"]
 ORIGIN = "lakehouse.origin"
 GRANULARITY = "lakehouse.partition_granularity"
-CONTRACT_ID = "lakehouse.contract.id"
-CONTRACT_VERSION = "lakehouse.contract.version"
+CODEC = "delta.parquet.compression.codec"
 # The first table of every lake: its creation is atomic, so whoever creates it decides the lake's origin.
 MARKER_TABLE = "ingest_coverage"
 
@@ -65,21 +62,19 @@ def check_origin(lake: Lake, *, synthetic: bool) -> None:
 
 
 def ensure_table(lake: Lake, table_name: str, settings: DeltaLakeSettings, *, synthetic: bool) -> DeltaTable:
-    """Create the table from its contract unless it exists, and open it; safe when two processes do it at once.
+    """Create the table from its contract, or bring it there, and open it; safe when two processes do it at once.
 
     Raises:
-        ContractError: no contract declares the table.
+        ContractError: no contract declares the table, or it would have to lose or change data; shows the difference.
         MixedOriginError: the lake holds data of the other origin.
-        StorageError: the table's contract has another major version, or the lake cannot be written.
+        StorageError: the lake cannot be written.
     """
     lake.root.uri(table_name)
     contract = contract_for(table_name)
     claim_origin(lake, settings, synthetic=synthetic)
     if not lake.exists(table_name):
         _create(lake, table_name, contract, settings, origin_name(synthetic=synthetic))
-    table = lake.open(table_name)
-    _add_constraints(table, contract)
-    return table
+    return bring_to_contract(lake, table_name, contract)
 
 
 def _create(lake: Lake, table_name: str, contract: Contract, settings: DeltaLakeSettings, origin: Origin) -> None:
@@ -89,7 +84,7 @@ def _create(lake: Lake, table_name: str, contract: Contract, settings: DeltaLake
             lake.root.path.mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
             lake.root.uri(table_name),
-            schema=_schema(contract),
+            schema=delta_schema(contract.columns),
             mode="error",
             partition_by=list(contract.partition_columns) or None,
             name=table_name,
@@ -106,12 +101,6 @@ def _create(lake: Lake, table_name: str, contract: Contract, settings: DeltaLake
             raise StorageError(f"cannot create {table_name} in {lake.root.address}: {_line(error)}") from error
 
 
-def _schema(contract: Contract) -> Schema:
-    described = {column.name: column.description for column in contract.columns}
-    fields = [field.with_metadata({"comment": described[field.name]}) for field in contract.arrow_schema]
-    return Schema.from_arrow(pa.schema(fields))
-
-
 def _properties(
     contract: Contract, settings: DeltaLakeSettings, origin: Origin, granularity: Granularity | None
 ) -> dict[str, str | None]:
@@ -119,9 +108,13 @@ def _properties(
         CONTRACT_ID: contract.id,
         CONTRACT_VERSION: contract.version,
         ORIGIN: origin,
-        "delta.parquet.compression.codec": settings.compression,
+        CODEC: settings.compression,
+        # As in Spark; delta-rs would let a reader go through a hundred commits.
+        "delta.checkpointInterval": "10",
         # As long as vacuum keeps them: a checkpoint would forget a removed file after a week.
         "delta.deletedFileRetentionDuration": "interval 30 days",
+        # Delta would remove log files that a snapshot of the lake needs: storage.log_cleanup does it instead.
+        "delta.enableExpiredLogCleanup": "false",
     }
     properties["delta.appendOnly"] = "true"
     if contract.is_log:
@@ -136,26 +129,6 @@ def _indexed(contract: Contract) -> list[str]:
     """Columns that files are skipped by; statistics of the others would only make the log longer."""
     event_time = [contract.event_time] if contract.event_time else []
     return list(dict.fromkeys([*contract.keys, *event_time, "ingested_at"]))
-
-
-def _add_constraints(table: DeltaTable, contract: Contract) -> None:
-    """Add the CHECK constraints the table lacks: all of them when new, the rest when its creator was killed."""
-    rules = {constraint_name(rule.reason): rule.expression for rule in contract.row_rules if rule.check_constraint}
-    for _ in range(3):
-        present = table.metadata().configuration
-        missing = {name: rule for name, rule in rules.items() if f"delta.constraints.{name}" not in present}
-        if not missing:
-            return
-        # It fails where another process added them first.
-        with suppress(CommitFailedError, DeltaError):
-            table.alter.add_constraint(missing)
-        table.update_incremental()
-    raise StorageError(f"cannot add the constraints of {contract.id} to {table.table_uri}; is its folder writable?")
-
-
-def constraint_name(reason: str) -> str:
-    """Return the name of the CHECK constraint that enforces a row rule."""
-    return re.sub(r"[^a-z0-9]+", "_", reason.lower()).strip("_")
 
 
 def _line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,26 +11,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.config import Settings, load_settings
-from pipelines.contracts import contract_for
-from pipelines.errors import InvalidRangeError
+from pipelines.contracts import Contract, contract_for
 from pipelines.storage import creation
 from pipelines.storage.coverage import CoverageLog
-from pipelines.storage.history import TableInfo, history_frame, table_info, version_at
+from pipelines.storage.history import TableInfo, history_frame, table_info
 from pipelines.storage.lake import Lake
+from pipelines.storage.moments import moment, moment_named, open_at
 from pipelines.storage.names import lake_root
 from pipelines.storage.query import run_query
-from pipelines.storage.scan import Instant, Selection, checked_columns, read, selection
+from pipelines.storage.scan import INGESTED_AT, Instant, Selection, View, checked_columns, conditions, read, selection
+from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.undeclared import contract_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
     from pipelines.storage.append import Appender
+    from pipelines.storage.cost import CostReport
+    from pipelines.storage.diff import Diff
     from pipelines.storage.engines import Engine
-    from pipelines.storage.maintenance import OptimizeResult, VacuumResult
+    from pipelines.storage.findings import FsckReport
+    from pipelines.storage.lifecycle import Plan
+    from pipelines.storage.maintain import Maintained
+    from pipelines.storage.maintenance import VacuumResult
     from pipelines.storage.merge import MergeResult
     from pipelines.storage.merge_input import Rows
+    from pipelines.storage.optimize import OptimizeResult
+    from pipelines.storage.rebuilds import Rebuilds
+    from pipelines.storage.repair import RepairResult
+    from pipelines.storage.restore import RestoreResult
     from pipelines.storage.results import AppendResult
 
 
@@ -71,16 +81,30 @@ class DeltaLakeManager:
         return engine_for(self._lake, self.settings)
 
     @cached_property
+    def snapshots(self) -> Snapshots:
+        """The lake's named snapshots."""
+        return Snapshots(self._lake)
+
+    @cached_property
     def _appender(self) -> Appender:
         from pipelines.storage.append import Appender  # noqa: PLC0415 - reading never needs it
 
         return Appender(self._lake, self._engine, self.settings.delta_lake.commit_retries)
 
+    @cached_property
+    def rebuilds(self) -> Rebuilds:
+        """Tables under reconstruction."""
+        from pipelines.storage.rebuilds import Rebuilds  # noqa: PLC0415 - reading never needs it
+
+        return Rebuilds(self._lake, self.coverage)
+
     def ensure_table(self, table_name: str, synthetic: bool = False) -> None:
-        """Create a table from its contract unless it exists; safe when several processes do it at once.
+        """Create a table from its contract or bring it there; safe when several processes do it at once.
+
+        A contract that has gained nullable columns evolves the table.
 
         Raises:
-            ContractError: no contract declares the table.
+            ContractError: no contract declares the table, or it cannot be had without losing data; shows why.
             MixedOriginError: synthetic and real data would share a lake.
             StorageError: the lake cannot be written.
         """
@@ -139,6 +163,7 @@ class DeltaLakeManager:
         *,
         as_of_timestamp: Instant | None = None,
         version: int | None = None,
+        snapshot: str | None = None,
     ) -> pd.DataFrame:
         """Return rows as pandas, sorted by event time; no JVM.
 
@@ -149,15 +174,24 @@ class DeltaLakeManager:
             assets: asset pairs; all by default.
             columns: columns in the wanted order; all by default.
             as_of_timestamp: read the table as it was then.
-            version: read that version; not together with `as_of_timestamp`.
+            version: read that version.
+            snapshot: read the version that this snapshot of the lake pins; give one of the three at most.
 
         Raises:
             TableNotFoundError: no such table; names the nearest.
             InvalidRangeError: inverted range, or an instant outside the history, whose range is named.
-            StorageError: no such column or version.
+            SnapshotError: no such snapshot, or the table is not in it.
+            StorageError: no such column or version; names the versions there are.
         """
         rows = self.read_arrow(
-            table_name, start, end, assets, columns, as_of_timestamp=as_of_timestamp, version=version
+            table_name,
+            start,
+            end,
+            assets,
+            columns,
+            as_of_timestamp=as_of_timestamp,
+            version=version,
+            snapshot=snapshot,
         )
         frame: pd.DataFrame = rows.to_pandas()
         return frame
@@ -172,13 +206,13 @@ class DeltaLakeManager:
         *,
         as_of_timestamp: Instant | None = None,
         version: int | None = None,
+        snapshot: str | None = None,
     ) -> pa.Table:
         """Return rows as Arrow, sorted by event time; everything else is as in `read_table`."""
         wanted = selection(start, end, assets, columns)
-        contract = contract_for(table_name) if self.exists(table_name) else None
-        table = self._at(table_name, as_of_timestamp, version)
-        contract = contract or contract_for(table_name)
-        rows = read(table, contract, wanted, creation.property_of(table, creation.GRANULARITY))
+        view = open_at(self._lake, table_name, moment(as_of_timestamp, version, snapshot))
+        contract = contract_of(view.table, table_name)
+        rows = read(view, contract, wanted, creation.property_of(view.table, creation.GRANULARITY))
         if contract.event_time in rows.column_names:
             rows = rows.take(pc.sort_indices(rows[contract.event_time]))
         return rows
@@ -193,17 +227,18 @@ class DeltaLakeManager:
         *,
         as_of_timestamp: Instant | None = None,
         version: int | None = None,
+        snapshot: str | None = None,
     ) -> DataFrame:
         """Return a lazy Spark DataFrame; arguments and errors are those of `read_table`."""
         wanted = selection(start, end, assets, columns)
-        table = self._at(table_name, as_of_timestamp, version)
+        view = open_at(self._lake, table_name, moment(as_of_timestamp, version, snapshot))
         frame = (
             self._spark()
             .read.format("delta")
-            .option("versionAsOf", table.version())
-            .load(self._lake.root.uri(table_name))
+            .option("versionAsOf", view.table.version())
+            .load(self._lake.root.spark_uri(table_name))
         )
-        return _narrowed(frame, table_name, wanted)
+        return _narrowed(frame, view, contract_of(view.table, table_name), wanted)
 
     def get_table_history(self, table_name: str) -> pd.DataFrame:
         """Return the commits, newest first: version, timestamp (aware UTC), operation, operationMetrics; no JVM.
@@ -227,15 +262,15 @@ class DeltaLakeManager:
         """
         from pipelines.storage.merge import upsert  # noqa: PLC0415 - the edge is slow to import
 
-        return upsert(self._lake, self.settings, self.append, df, table_name, merge_keys, update_columns)
+        return upsert(self._lake, self.settings, self._engine, self.append, df, table_name, merge_keys, update_columns)
 
     def optimize_table(
         self, table_name: str, zorder_columns: Sequence[str] | str | None = None, where: str | None = None
     ) -> OptimizeResult:
-        """Compact small files, clustered by columns if asked; see `storage.maintenance.optimize`."""
-        from pipelines.storage.maintenance import optimize  # noqa: PLC0415 - reading never needs it
+        """Compact small files, clustered by columns if asked; see `storage.optimize.optimize`."""
+        from pipelines.storage.optimize import optimize  # noqa: PLC0415 - reading never needs it
 
-        return optimize(self._lake, self._spark, table_name, zorder_columns, where)
+        return optimize(self._lake, self._engine, table_name, zorder_columns, where)
 
     def vacuum_table(
         self, table_name: str, retention_hours: int = 720, dry_run: bool = False, force: bool = False
@@ -245,38 +280,122 @@ class DeltaLakeManager:
 
         return vacuum(self._lake, table_name, retention_hours, dry_run=dry_run, force=force)
 
+    def maintain(
+        self,
+        table_names: Sequence[str] | None = None,
+        *,
+        dry_run: bool = False,
+        on_table: Callable[[str], None] = lambda _: None,
+    ) -> list[Maintained]:
+        """Compact, vacuum and clean the logs of tables (all by default) where needed; see `storage.maintain`."""
+        from pipelines.storage.maintain import maintain  # noqa: PLC0415 - reading never needs it
+
+        names = self._lake.names() if table_names is None else table_names
+        settings = self.settings.storage.maintenance
+        return maintain(self._lake, self._engine, settings, names, dry_run=dry_run, on_table=on_table)
+
+    def restore_table(
+        self,
+        table_name: str,
+        version: int | None = None,
+        as_of_timestamp: Instant | None = None,
+        snapshot: str | None = None,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> RestoreResult:
+        """Bring a table back to an earlier version, named as such, by instant or by snapshot; no JVM.
+
+        Coverage recorded since is taken back, so that the next backfill fetches what is missing; see
+        `storage.restore.restore`.
+        """
+        from pipelines.storage.restore import restore, version_of  # noqa: PLC0415 - reading never needs it
+
+        wanted = version_of(self._lake, table_name, version, as_of_timestamp, snapshot)
+        return restore(self._lake, self.coverage, table_name, wanted, dry_run=dry_run, force=force)
+
+    def fsck(self, table_name: str, deep: bool = False) -> FsckReport:
+        """Check a table's log, checkpoints and files against what is there; changes nothing, see `storage.fsck`."""
+        from pipelines.storage.fsck import fsck  # noqa: PLC0415 - reading never needs it
+
+        return fsck(self._lake, self.coverage, table_name, deep=deep)
+
+    def repair(self, table_name: str, deep: bool = False) -> RepairResult:
+        """Check a table and mend what can be mended safely; see `storage.repair`."""
+        from pipelines.storage.repair import repair  # noqa: PLC0415 - reading never needs it
+
+        return repair(self._lake, self.coverage, self.settings.delta_lake, table_name, deep=deep)
+
+    def known_tables(self) -> list[str]:
+        """Return the tables that are there, and those that coverage or a snapshot speaks of; sorted."""
+        from pipelines.storage.fsck import suspects  # noqa: PLC0415 - reading never needs it
+
+        return suspects(self._lake, self.coverage)
+
     def tables(self) -> list[TableInfo]:
         """Return every table of the lake in numbers, from the logs alone."""
         return [table_info(self._lake, name) for name in self._lake.names()]
 
-    def query(self, sql: str, as_of_timestamp: Instant | None = None, version: int | None = None) -> pa.Table:
+    def costs(self) -> CostReport:
+        """Reckon what the lake and the platform around it cost a month on AWS; see `storage.cost`."""
+        from pipelines.storage.cost import reckon  # noqa: PLC0415 - reading never needs it
+
+        return reckon(self._lake, self.settings)
+
+    def lifecycle(self) -> Plan:
+        """Compare the lifecycle rules of a lake in S3 with those it should have; see `storage.lifecycle`."""
+        from pipelines.storage.lifecycle import plan_lifecycle  # noqa: PLC0415 - only for a lake in S3
+
+        return plan_lifecycle(self._lake, self.settings.storage.lifecycle)
+
+    def diff(
+        self,
+        table_name: str,
+        old_version: int | Instant,
+        new_version: int | Instant,
+        limit: int | None = None,
+    ) -> Diff:
+        """Return the rows added, restated and removed between two versions; see `storage.diff.diff`.
+
+        Either end is a version's number, an instant or a snapshot's name; `limit` bounds the rows of each kind.
+        """
+        from pipelines.storage.diff import diff  # noqa: PLC0415 - reading never needs it
+
+        old, new = (moment_named(self._lake, each) for each in (old_version, new_version))
+        return diff(self._lake, table_name, old, new, limit)
+
+    def query(
+        self,
+        sql: str,
+        as_of_timestamp: Instant | None = None,
+        version: int | None = None,
+        snapshot: str | None = None,
+    ) -> pa.Table:
         """Run one read-only SELECT over the lake's tables; no JVM.
 
         Raises:
             TableNotFoundError: a table is not in the lake; names the nearest.
             InvalidRangeError: the instant is outside a table's history.
+            SnapshotError: no such snapshot, or a table is not in it.
             StorageError: not a single SELECT, wrong SQL, or no such version.
         """
-        return run_query(self._lake, sql, lambda name: self._at(name, as_of_timestamp, version))
+        return run_query(self._lake, sql, moment(as_of_timestamp, version, snapshot))
 
     def _spark(self) -> SparkSession:
         from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed
 
-        return get_spark(self.settings)
-
-    def _at(self, table_name: str, as_of: Instant | None, version: int | None) -> DeltaTable:
-        if as_of is not None and version is not None:
-            raise InvalidRangeError("give either as_of_timestamp or version, not both")
-        if as_of is not None:
-            version = version_at(self._lake.open(table_name), table_name, as_of)
-        return self._lake.open(table_name, version)
+        return get_spark(self.settings, needs=self._lake.root.spark_jars)
 
 
-def _narrowed(frame: DataFrame, table_name: str, wanted: Selection) -> DataFrame:
+def _narrowed(frame: DataFrame, view: View, contract: Contract, wanted: Selection) -> DataFrame:
     from pyspark.sql import functions as F  # noqa: N812, PLC0415 - its usual name; slow to import
 
-    names = checked_columns(frame.columns, wanted.columns, table_name)
-    time = contract_for(table_name).event_time
+    names = checked_columns(frame.columns, wanted.columns, contract.id)
+    # For its refusals: what cannot be selected by must not be left out in silence.
+    conditions(contract, frame.columns, wanted, None)
+    time = contract.event_time
+    if view.ingested_by is not None:
+        frame = frame.where(F.col(INGESTED_AT) <= F.lit(view.ingested_by))
     if time is not None and wanted.start is not None:
         frame = frame.where(F.col(time) >= F.lit(wanted.start))
     if time is not None and wanted.end is not None:

@@ -29,6 +29,8 @@ def explain(error: BaseException, doing: str) -> str:
     if "DELTA_VIOLATE_CONSTRAINT" in text or "DELTA_NOT_NULL_CONSTRAINT" in text:
         found = re.search(r"(CHECK constraint \w+|NOT NULL constraint violated for column: \S+)", text)
         return f"{doing}: a row breaks the table's {found[1] if found else 'constraints'}; nothing was committed"
+    if "failed validation check" in text:
+        return f"{doing}: rows break the table's constraints; nothing was committed"
     if "OutOfMemoryError" in text:
         return f"{doing}: Spark ran out of memory; raise spark.driver_memory"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

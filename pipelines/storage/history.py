@@ -1,27 +1,24 @@
-"""What happened to a table and when; finds the version of an instant. No JVM."""
+"""What happened to a table and when, and what it holds in numbers. No JVM."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.contracts import contract_for
-from pipelines.errors import ContractError, InvalidRangeError, StorageError
 from pipelines.storage.creation import ORIGIN, property_of
-from pipelines.timeframes import EPOCH, parse_instant, utc_now
+from pipelines.storage.undeclared import contract_of
+from pipelines.timeframes import EPOCH
 
 if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
 
     from pipelines.storage.lake import Lake
-    from pipelines.storage.scan import Instant
 
 _COLUMNS = (
     "version",
@@ -63,29 +60,6 @@ def history_frame(table: DeltaTable) -> pd.DataFrame:
     return frame.astype({"version": "int64", "timestamp": "datetime64[ms, UTC]"})
 
 
-def version_at(table: DeltaTable, table_name: str, as_of: Instant) -> int:
-    """Return the newest version committed at or before an instant.
-
-    The commits' own instants decide, the ones that the history shows: an instant copied from there gives that version.
-
-    Raises:
-        InvalidRangeError: the instant is before the first retained commit or in the future; names the valid range.
-    """
-    instant = parse_instant(as_of)
-    commits = sorted((int(e["version"]), e["timestamp"]) for e in entries(table))
-    if not commits:
-        raise StorageError(f"{table_name} has no history left")
-    # A clock may go back between commits; a version is never older than the one before.
-    times = list(accumulate((time for _, time in commits), max))
-    now = utc_now()
-    if instant < times[0] or instant > max(now, times[-1]):
-        raise InvalidRangeError(
-            f"{table_name} has no version as of {instant.isoformat()}; "
-            f"its history goes from {times[0].isoformat()} to now ({now.isoformat(timespec='seconds')})"
-        )
-    return next(v for (v, _), time in zip(reversed(commits), reversed(times), strict=True) if time <= instant)
-
-
 def table_info(lake: Lake, table_name: str) -> TableInfo:
     """Return a table's numbers from its log's statistics; reads no data."""
     table = lake.open(table_name)
@@ -96,20 +70,20 @@ def table_info(lake: Lake, table_name: str) -> TableInfo:
         rows=_sum(files, "num_records"),
         files=files.num_rows,
         bytes=_sum(files, "size_bytes"),
-        newest=_newest(files, table_name),
+        newest=_newest(table, files, table_name),
         origin=property_of(table, ORIGIN),
     )
 
 
-def _newest(files: pa.Table, table_name: str) -> datetime | None:
-    try:
-        time = contract_for(table_name).event_time
-    except ContractError:
-        return None
+def _newest(table: DeltaTable, files: pa.Table, table_name: str) -> datetime | None:
+    time = contract_of(table, table_name).event_time
     if f"max.{time}" not in files.column_names:
         return None
     newest = pc.max(files[f"max.{time}"]).as_py()
-    return newest if isinstance(newest, datetime) else None
+    if not isinstance(newest, datetime):
+        return None
+    # A table without a contract may have zoneless times; they are UTC.
+    return newest if newest.tzinfo else newest.replace(tzinfo=UTC)
 
 
 def _sum(files: pa.Table, column: str) -> int:

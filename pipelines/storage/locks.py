@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from pipelines.storage.names import LakeRoot
+from pipelines.storage.names import LakeRoot, checked_name
 
 _POLL_SECONDS = 0.05
 _FOLDER = ".locks"
@@ -15,15 +15,32 @@ _FOLDER = ".locks"
 
 @contextmanager
 def turn(root: LakeRoot, table_name: str, patience_seconds: float = 120.0) -> Iterator[bool]:
-    """Hold the table's lock file; yields whether it was had in time. The kernel frees it when its holder dies.
+    """Hold a table's turn; yields whether it was had in time. Without it a writer goes on all the same.
 
-    Two reasons: without turns every loser of a race writes its files for nothing, and Hadoop's local file system checks
-    and renames a commit in two steps, so two JVMs within the same microseconds could overwrite one another's.
-    An object store has no such locks and is not asked for one.
+    Without turns every loser of a race writes its files for nothing. That is all they are for in S3, where a commit is
+    put only if its version is absent, whoever has the turn; there it is a lease, which lapses when its holder dies.
+    On a local disk it is a lock file that the kernel frees, and there is a second reason: Hadoop's local file system
+    checks and renames a commit in two steps, so two JVMs within the same microseconds could overwrite one another's.
+    Other stores have no turns.
+
+    Raises:
+        StorageError: the name is no table name, or the bucket is missing or cannot be written; names the fix.
     """
-    if not root.is_local:
-        yield False
-        return
+    checked_name(table_name)
+    if root.is_local:
+        waiting: AbstractContextManager[bool] = _locked(root, table_name, patience_seconds)
+    elif root.is_s3:
+        from pipelines.storage.leases import lease  # noqa: PLC0415 - only for S3
+
+        waiting = lease(root.place, table_name, patience_seconds)
+    else:
+        waiting = nullcontext(enter_result=False)
+    with waiting as held:
+        yield held
+
+
+@contextmanager
+def _locked(root: LakeRoot, table_name: str, patience_seconds: float) -> Iterator[bool]:
     folder = root.path / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{table_name}.lock").open("w") as handle:

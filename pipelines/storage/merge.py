@@ -1,4 +1,4 @@
-"""Upserts into append-only tables: an update becomes a new version of its row, an unknown key a new row."""
+"""Upserts: in place, or where a table is append-only as restatements, a new version of the row for each update."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ import pyarrow as pa
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX, Contract, contract_for
 from pipelines.data_quality.dlq import DeadLetterQueue
 from pipelines.edge import DEFECT, EdgeContext, RefusedRow, edge_schema, validate
-from pipelines.errors import StorageError
 from pipelines.monitoring import metrics
 from pipelines.storage.creation import GRANULARITY, ORIGIN, property_of
-from pipelines.storage.merge_input import KEY, PROVIDER, Source, source_rows
+from pipelines.storage.merge_input import KEY, PROVIDER, Source, as_arrow, names, source_rows
 from pipelines.storage.partitions import cut
 from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.update import update
 from pipelines.timeframes import Timeframe, utc_now
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from pipelines.config import Settings
+    from pipelines.storage.engines import Engine
     from pipelines.storage.lake import Lake
     from pipelines.storage.merge_input import Rows
     from pipelines.storage.results import AppendResult
@@ -40,7 +41,7 @@ class MergeResult:
     """What became of the rows, each counted once.
 
     `duplicates` were replaced by a later row of the same key, `dlq_file` holds the rejected ones, `version` is the
-    table's version with the merge.
+    table's version with the merge, `run_id` what its rows carry in an append-only table.
     """
 
     table: str
@@ -81,6 +82,7 @@ class _Plan:
 def upsert(
     lake: Lake,
     settings: Settings,
+    engine: Engine,
     append: Append,
     df: Rows,
     table_name: str,
@@ -89,16 +91,18 @@ def upsert(
 ) -> MergeResult:
     """Update rows in some columns and insert new ones; doing it again changes nothing.
 
-    The table keeps every version, so an update adds one: the newest row of the key with `update_columns` changed. A
-    row that names its provider concerns that provider's row; one that does not concerns the row of the best provider
-    that has the key, in the order of `providers.chain`, then by name. The rows are held in memory.
+    An append-only table keeps every version, so an update adds one: the newest row of the key with `update_columns`
+    changed. A row that names its provider concerns that provider's row; one that does not concerns the row of the best
+    provider that has the key, in the order of `providers.chain`, then by name. Any other table is changed in place.
+    The rows are held in memory.
 
     Args:
         lake: the lake.
-        settings: for the provider order and the dead letter queue.
+        settings: for the provider order, the dead letter queue and the retries.
+        engine: merges in place.
         append: lands rows idempotently.
         df: pandas, Arrow or Spark; asset pairs in any spelling, times as ISO text or instants, zoneless ones in UTC.
-        table_name: an existing append-only table.
+        table_name: an existing table.
         merge_keys: what identifies a row, as asset_pair and timestamp; provider may be left out.
         update_columns: what to change of a known row; by default all columns given. A null is a value like any other.
 
@@ -106,13 +110,28 @@ def upsert(
         TableNotFoundError: no such table; names the nearest.
         ContractError: unknown columns, or merge keys that are missing, null or do not identify a row.
         ConcurrentWriteError: other writers were faster on every attempt.
-        StorageError: the table is not append-only, or cannot be read or written; nothing was committed.
+        StorageError: the table cannot be read or written; nothing was committed.
         OSError: the dead letter queue cannot be written; nothing was committed.
         TypeError: the frame is of no known kind.
     """
+    if property_of(lake.open(table_name), "delta.appendOnly") == "true":
+        return _restate(lake, settings, append, df, table_name, merge_keys, update_columns)
+    columns = None if update_columns is None else names(update_columns)
+    retries = settings.delta_lake.commit_retries
+    done = update(lake, engine, retries, as_arrow(df), table_name, names(merge_keys), columns)
+    return MergeResult(table_name, done.version, "", done.updated, done.inserted, done.unchanged, 0, done.duplicates)
+
+
+def _restate(
+    lake: Lake,
+    settings: Settings,
+    append: Append,
+    df: Rows,
+    table_name: str,
+    merge_keys: Sequence[str] | str,
+    update_columns: Sequence[str] | str | None,
+) -> MergeResult:
     table, contract = lake.open(table_name), contract_for(table_name)
-    if property_of(table, "delta.appendOnly") != "true":
-        raise StorageError(f"{table_name} is not append-only; merge_upsert writes restatements, for bronze tables only")
     timeframe = _timeframe(table_name, contract)
     source = source_rows(df, contract, timeframe, merge_keys, update_columns)
     context = _RowContext(contract, "", utc_now(), timeframe=timeframe)
@@ -152,7 +171,7 @@ def _plan(
 ) -> _Plan:
     """Compare with one version of the table, or with what others wrote into it: complete known keys, validate all."""
     contract = context.contract
-    names = edge_schema(contract).names
+    edge_names = edge_schema(contract).names
     keyed = [pl.col(KEY + name) for name in source.keys]
     stored = _newest(table, contract, source, order, without_run)
     known = source.rows.join(
@@ -160,7 +179,7 @@ def _plan(
     )
     new = source.rows.join(stored, left_on=keyed, right_on=list(source.keys), how="anti")
     defect = [DEFECT] if DEFECT in source.rows.columns else []
-    carried = [name for name in names if name not in source.updates]
+    carried = [name for name in edge_names if name not in source.updates]
     merged = known.select(
         *[pl.col(f"{name}__stored" if name in source.rows.columns else name).alias(name) for name in carried],
         *source.updates,
@@ -201,8 +220,8 @@ def _newest(
     where = _conditions(contract, wanted, property_of(table, GRANULARITY))
     if without_run is not None:
         where.append(f"run_id <> {literal(without_run)}")
-    names = ", ".join(map(quoted, [*schema.names, _VERSION]))
-    rows = _frame(execute(table, f"SELECT {names} FROM source WHERE {' AND '.join(where)}"))  # noqa: S608 - escaped
+    columns = ", ".join(map(quoted, [*schema.names, _VERSION]))
+    rows = _frame(execute(table, f"SELECT {columns} FROM source WHERE {' AND '.join(where)}"))  # noqa: S608 - escaped
     rows = rows.join(wanted, on=list(source.keys), how="semi")
     rows = rows.sort(_VERSION).unique(subset=list(contract.keys), keep="last", maintain_order=True)
     if PROVIDER in contract.keys and PROVIDER not in source.keys:

@@ -51,11 +51,11 @@ def source_rows(
             identify a row.
         TypeError: the frame is of no known kind.
     """
-    table = _arrow(df)
+    table = as_arrow(df)
     given = tuple(table.column_names)
     _check_columns(given, contract)
-    keys = _identity(contract, _names(merge_keys), given)
-    updates = _updates(contract, given, None if update_columns is None else _names(update_columns))
+    keys = _identity(contract, names(merge_keys), given)
+    updates = _updates(contract, given, None if update_columns is None else names(update_columns))
     rows = loose_frame(table)
     for name in keys:
         if nulls := rows[name].null_count():
@@ -66,11 +66,18 @@ def source_rows(
     return Source(kept.with_columns(typed), given, keys, updates, rows.height - kept.height)
 
 
-def _names(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+def names(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Return one name or several as a tuple, each once."""
+    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
 
 
-def _arrow(df: Rows) -> pa.Table:
+def as_arrow(df: Rows) -> pa.Table:
+    """Return a pandas, Arrow or Spark frame as an Arrow table; the rows are held in memory.
+
+    Raises:
+        ContractError: a column occurs twice.
+        TypeError: the frame is of no known kind.
+    """
     module = type(df).__module__
     if isinstance(df, pa.RecordBatch):
         table = pa.Table.from_batches([df])

@@ -21,10 +21,11 @@ def cut(instant: datetime, granularity: str) -> date:
 def add_partitions(data: pa.Table, contract: Contract, granularity: str | None) -> pa.Table:
     """Return the table with the contract's partition columns appended."""
     for name in contract.partition_columns:
-        values = _dates(data[contract.event_time], granularity or "day") if name == PARTITION_DATE else None
+        values = partition_dates(data[contract.event_time], granularity) if name == PARTITION_DATE else None
         data = data.append_column(name, data[name.removeprefix(PARTITION_PREFIX)] if values is None else values)
     return data
 
 
-def _dates(times: pa.ChunkedArray, granularity: str) -> pa.ChunkedArray:
-    return pc.floor_temporal(times, unit=granularity).cast(pa.timestamp("us")).cast(pa.date32())
+def partition_dates(times: pa.ChunkedArray, granularity: str | None) -> pa.ChunkedArray:
+    """Return the partition date of each instant; days if nothing else is said."""
+    return pc.floor_temporal(times, unit=granularity or "day").cast(pa.timestamp("us")).cast(pa.date32())

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import QueryBuilder
 from deltalake.exceptions import DeltaError
 
-from pipelines.errors import StorageError
+from pipelines.errors import InvalidRangeError, LakehouseError, StorageError
+from pipelines.storage.moments import Moment, open_at
 from pipelines.storage.names import table_missing
+from pipelines.storage.scan import View, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from deltalake import DeltaTable
-
     from pipelines.storage.lake import Lake
 
 _LITERALS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
@@ -26,33 +25,48 @@ _WRITING = {"insert", "update", "delete", "merge", "copy", "create", "drop", "al
 _NO_TABLE = re.compile(r"table '(?:[\w]+\.)*([\w]+)' not found", re.IGNORECASE)
 
 
-def run_query(lake: Lake, sql: str, open_table: Callable[[str], DeltaTable]) -> pa.Table:
-    """Run one SELECT over tables of the lake.
+def run_query(lake: Lake, sql: str, when: Moment) -> pa.Table:
+    """Run one SELECT over tables of the lake as they were at a moment.
 
     Args:
         lake: the lake.
         sql: names tables plainly, for example `select count(*) from raw_market_data_1h`.
-        open_table: opens a table at the version to be seen.
+        when: the moment, the same for all tables.
 
     Raises:
         TableNotFoundError: a table is not in the lake; names the nearest.
-        StorageError: it is not a single read-only SELECT, or it is wrong SQL.
+        InvalidRangeError: the instant is outside a table's history.
+        SnapshotError: there is no such snapshot, or a table is not in it.
+        StorageError: it is not a single read-only SELECT, it is wrong SQL, or there is no such version.
     """
     statement = checked_select(sql)
     mentioned = {word.lower() for word in _WORDS.findall(sql)}
-    builder = QueryBuilder()
-    names = lake.names()
-    for name in names:
-        # Only what the statement may use: opening every table would read every log.
-        if name in mentioned:
-            builder.register(name, open_table(name))
+    builder, names, absent = QueryBuilder(), lake.names(), dict[str, LakehouseError]()
+    # Only what the statement may use: opening every table would read every log.
+    for name in mentioned.intersection(names):
+        try:
+            _register(builder, name, open_at(lake, name, when))
+        except (StorageError, InvalidRangeError) as error:
+            # It may be the name of a column only.
+            absent[name] = error
     try:
         return pa.RecordBatchReader.from_stream(builder.execute(statement)).read_all()
     except (DeltaError, OSError, ValueError, pa.ArrowException) as error:
         missing = _NO_TABLE.search(str(error))
         if missing:
-            raise table_missing(missing[1], names, lake.root) from None
+            raise absent.get(missing[1]) or table_missing(missing[1], names, lake.root) from None
         raise StorageError(f"the query failed: {str(error).strip().splitlines()[0]}") from error
+
+
+def _register(builder: QueryBuilder, name: str, view: View) -> None:
+    known = view.condition()
+    if known is None:
+        builder.register(name, view.table)
+        return
+    # A name that no statement can know, so that none reaches behind the view.
+    whole = f"{name} {uuid4().hex}"
+    builder.register(whole, view.table)
+    builder.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {quoted(whole)} WHERE {known}")  # noqa: S608 - checked
 
 
 def checked_select(sql: str) -> str:

@@ -1,4 +1,4 @@
-"""What an append did, row by row."""
+"""What a write did: an append row by row, a rewrite of files in numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from numpy.typing import NDArray
 # One code for each row of a batch, in its order.
 Kinds = NDArray[np.int8]
 REPEATED, NEW, RESTATED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """What rewriting data files did; `version` is the table's version after it."""
+
+    version: int
+    partitions: int = 0
+    files_added: int = 0
+    files_removed: int = 0
+    bytes_added: int = 0
+    bytes_removed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
 
 Instant = str | date | datetime
+INGESTED_AT = "ingested_at"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A table at a version; with `ingested_by` (aware UTC), only its rows ingested at or before that instant."""
+
+    table: DeltaTable
+    ingested_by: datetime | None = None
+
+    def condition(self) -> str | None:
+        """Return what rows have to meet, as SQL; None if all count."""
+        if self.ingested_by is None:
+            return None
+        return f"{quoted(INGESTED_AT)} <= {literal(self.ingested_by)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +66,19 @@ def selection(
     )
 
 
-def read(table: DeltaTable, contract: Contract, wanted: Selection, granularity: str | None) -> pa.Table:
+def read(view: View, contract: Contract, wanted: Selection, granularity: str | None) -> pa.Table:
     """Return the selected rows in the contract's types, in no particular order.
 
     Raises:
         StorageError: a column does not exist, or the table has no event time or assets to select by.
     """
-    schema = physical_schema(table)
+    schema = physical_schema(view.table)
     names = checked_columns(schema.names, wanted.columns, contract.id)
     where = conditions(contract, schema.names, wanted, granularity)
+    if known := view.condition():
+        where.append(known)
     sql = f"SELECT {', '.join(map(quoted, names))} FROM source"  # noqa: S608 - names are checked, values are literals
-    rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
+    rows = execute(view.table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
     return rows.cast(pa.schema([schema.field(name) for name in names]))
 
 
@@ -140,8 +157,10 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literal(value: str | date | datetime) -> str:
+def literal(value: str | int | date | datetime) -> str:
     """Return a value as a SQL literal."""
+    if isinstance(value, int):
+        return str(int(value))
     if isinstance(value, datetime):
         return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, date):

@@ -64,7 +64,7 @@ def test_every_command_explains_itself_with_an_example(command: str, tmp_path: P
         (["load", "x.csv", "--timeframe", "1h", "--tz", "Londn"], "IANA"),
         (["load", "x.csv", "--dataset", "raw_ai_decisions", "--timeframe", "1h"], "--timeframe"),
         (["status", "--lake", "x", "--sample"], "not both"),
-        (["query", "select 1", "--as-of", "2025-12-07", "--version", "1"], "not both"),
+        (["query", "select 1", "--as-of", "2025-12-07", "--version", "1"], "not several"),
         (["query", "select 1", "--format", "xml"], "csv"),
     ],
 )

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from pipelines.contracts import contract_for
 from pipelines.errors import ConcurrentWriteError, StorageError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager, locks
-from pipelines.storage.maintenance import partition_condition
+from pipelines.storage.optimize import partition_sql, partition_test
 
 TABLE = "raw_market_data_1h"
 LONG_AGO = 1_600_000_000
@@ -154,10 +154,22 @@ def test_only_partition_conditions_get_through(lake, where, message):
         lake.optimize_table(TABLE, where=where)
 
 
-def test_a_condition_is_made_anew_from_its_parts():
-    given = " partition_date>=DATE '2025-12-01'  AND partition_asset_pair = '^TNX' "
-    expected = "partition_date >= DATE '2025-12-01' AND partition_asset_pair = '^TNX'"
-    assert partition_condition(given, contract_for(TABLE)) == expected
+def test_a_condition_chooses_partitions():
+    meets = partition_test(
+        " partition_date>=DATE '2025-12-01'  AND partition_asset_pair = '^TNX' ", contract_for(TABLE)
+    )
+    assert meets(("2025-12-01", "^TNX"))
+    assert not meets(("2025-11-30", "^TNX"))
+    assert not meets(("2025-12-01", "TNX"))
+    assert not meets((None, "^TNX"))
+
+
+def test_chosen_partitions_become_sql_with_their_values_quoted():
+    chosen = {("2025-12-01", "a'b\\c"), ("2025-12-02", "a'b\\c"), (None, None)}
+    assert partition_sql(["day", "`pair"], chosen) == (
+        "((`day` IN ('2025-12-01', '2025-12-02')) AND (```pair` IN ('a\\'b\\\\c')))"
+        " OR ((`day` IS NULL) AND (```pair` IS NULL))"
+    )
 
 
 def test_unknown_tables_are_named(lake):

@@ -15,7 +15,7 @@ import pytest
 from bars import DAY0, bars
 from deltalake import DeltaTable
 
-from pipelines.errors import ContractError, StorageError, TableNotFoundError
+from pipelines.errors import ContractError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager, merge
 from pipelines.storage.merge import MergeResult
 
@@ -255,9 +255,6 @@ def test_refused_tables_and_frames(lake):
     twice = pd.DataFrame([[1.0, 2.0]], columns=["close", "close"])
     with pytest.raises(ContractError, match="close more than once"):
         lake.merge_upsert(twice, TABLE, KEYS)
-    DeltaTable(f"{lake.storage_path}/{TABLE}").alter.set_table_properties({"delta.appendOnly": "false"})
-    with pytest.raises(StorageError, match="not append-only"):
-        lake.merge_upsert(rows, TABLE, KEYS)
 
 
 def test_no_rows_change_nothing(lake):

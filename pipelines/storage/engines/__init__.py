@@ -18,7 +18,7 @@ def engine_for(lake: Lake, settings: Settings) -> Engine:
     if settings.storage.engine == "embedded":
         from pipelines.storage.engines.embedded import EmbeddedEngine  # noqa: PLC0415 - only the one that is used
 
-        return EmbeddedEngine(lake)
+        return EmbeddedEngine(lake, settings)
     from pipelines.storage.engines.spark import SparkEngine  # noqa: PLC0415 - only the one that is used
 
     return SparkEngine(lake, settings)

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from deltalake import DeltaTable
 
     from pipelines.contracts import Contract
+    from pipelines.storage.files import Partition
+    from pipelines.storage.results import Rewritten
+    from pipelines.storage.update import Change
 
 # One application for all ingesting writers: Delta refuses a commit of it that did not see the one before.
 TRANSACTION_APP = "lakehouse-ingest"
@@ -44,4 +49,32 @@ class Engine(Protocol):
 
         Raises:
             StorageError: it could not be written; nothing was committed.
+        """
+
+    def optimize(self, table_name: str, chosen: frozenset[Partition] | None, zorder: Sequence[str]) -> Rewritten:
+        """Rewrite the small files of partitions as few large ones in one commit; rows stay as they are.
+
+        Args:
+            table_name: the table.
+            chosen: these partitions; all of them if None.
+            zorder: cluster rows by these columns, also in partitions of a single file.
+
+        Raises:
+            ConcurrentWriteError: another writer changed the same files.
+            StorageError: it failed; nothing was committed.
+        """
+
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
+        """Update the rows that differ and insert the new ones in one commit; returns how many of each.
+
+        Args:
+            table: open at the version to merge into.
+            table_name: its name.
+            change: the rows.
+
+        Returns:
+            Rows updated and inserted, or None if another writer was faster and it has to be done again.
+
+        Raises:
+            StorageError: it failed; nothing was committed.
         """

@@ -8,7 +8,6 @@ import pyarrow as pa
 from deltalake import (
     CommitProperties,
     DeltaTable,
-    PostCommitHookProperties,
     Transaction,
     WriterProperties,
     write_deltalake,
@@ -17,23 +16,31 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from typing_extensions import override
 
 from pipelines.errors import StorageError
-from pipelines.storage.creation import property_of
+from pipelines.storage.compaction import Layout, compact
+from pipelines.storage.creation import CODEC, property_of
+from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain
+from pipelines.storage.scan import literal, quoted
+from pipelines.storage.undeclared import contract_of
 
 if TYPE_CHECKING:
-    from pipelines.contracts import Contract
-    from pipelines.storage.lake import Lake
+    from collections.abc import Sequence
 
-KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-_CODEC = "delta.parquet.compression.codec"
+    from pipelines.config import Settings
+    from pipelines.contracts import Contract
+    from pipelines.storage.files import Partition
+    from pipelines.storage.lake import Lake
+    from pipelines.storage.results import Rewritten
+    from pipelines.storage.update import Bound, Change
 
 
 class EmbeddedEngine(Engine):
     """Writes with delta-rs. Every commit is put only if its version is absent, on disk and on S3."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, settings: Settings) -> None:
         self._lake = lake
+        self._target_bytes = settings.storage.maintenance.target_file_mib << 20
 
     @override
     def warm_up(self) -> None:
@@ -60,7 +67,49 @@ class EmbeddedEngine(Engine):
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise StorageError(explain(error, f"cannot write {table_name}")) from error
 
+    @override
+    def optimize(self, table_name: str, chosen: frozenset[Partition] | None, zorder: Sequence[str]) -> Rewritten:
+        event_time = contract_of(self._lake, table_name).event_time
+        # In order of time unless another is wanted: readers then skip row groups.
+        order = tuple(zorder) or ((event_time,) if event_time else ())
+        return compact(self._lake, table_name, chosen, Layout(self._target_bytes, order, rewrite_all=bool(zorder)))
+
+    @override
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
+        matched = " AND ".join(
+            [*(f"t.{quoted(k)} = s.{quoted(k)}" for k in change.keys), *map(_bounded, change.bounds)]
+        )
+        differs = " OR ".join(f"t.{quoted(c)} IS DISTINCT FROM s.{quoted(c)}" for c in change.updates)
+        merger = table.merge(
+            change.rows,
+            matched,
+            source_alias="s",
+            target_alias="t",
+            writer_properties=writer_properties(table),
+            commit_properties=CommitProperties(max_commit_retries=0),
+            post_commithook_properties=KEEP_LOG,
+        )
+        if change.updates:
+            merger = merger.when_matched_update({quoted(c): f"s.{quoted(c)}" for c in change.updates}, differs)
+        try:
+            done = merger.when_not_matched_insert(
+                {quoted(c): f"s.{quoted(c)}" for c in change.rows.column_names}
+            ).execute()
+        except CommitFailedError:
+            return None
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise StorageError(explain(error, f"cannot merge into {table_name}")) from error
+        return int(done["num_target_rows_updated"]), int(done["num_target_rows_inserted"])
+
+
+def _bounded(bound: Bound) -> str:
+    name = f"t.{quoted(bound.column)}"
+    if bound.is_range:
+        return f"{name} BETWEEN {literal(bound.values[0])} AND {literal(bound.values[-1])}"
+    return f"{name} IN ({', '.join(map(literal, bound.values))})"
+
 
 def writer_properties(table: DeltaTable) -> WriterProperties:
     """Return how data files are written, as the table's properties have it; delta-rs itself does not look there."""
-    return WriterProperties(compression=(property_of(table, _CODEC) or "zstd").upper())
+    codec = (property_of(table, CODEC) or "zstd").upper()
+    return WriterProperties(compression="SNAPPY" if codec == "SNAPPY" else "GZIP" if codec == "GZIP" else "ZSTD")

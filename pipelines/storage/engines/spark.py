@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from functools import reduce
+from itertools import pairwise
+from operator import and_, or_
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
-from pipelines.errors import StorageError
+from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain, is_concurrent, spark_errors
+from pipelines.storage.files import Partition, partition_columns
+from pipelines.storage.optimize import partition_sql
+from pipelines.storage.results import Rewritten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deltalake import DeltaTable
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, SparkSession
 
     from pipelines.config import Settings
     from pipelines.contracts import Contract
     from pipelines.storage.lake import Lake
+    from pipelines.storage.update import Bound, Change
+
+# Below it, a second task costs more than it saves.
+_ROWS_PER_TASK = 20_000
 
 
 class SparkEngine(Engine):
@@ -47,8 +60,9 @@ class SparkEngine(Engine):
         folder: Path | None = None
         try:
             folder = Path(tempfile.mkdtemp(prefix="lakehouse-stage-"))
-            _stage(rows, contract, folder)
-            _write(self._spark(), contract, folder, self._lake.root.spark_uri(table_name), ticket)
+            spark = self._spark()
+            _stage(rows, contract, folder, spark.sparkContext.defaultParallelism)
+            _write(spark, contract, folder, self._lake.root.spark_uri(table_name), ticket)
         except (OSError, pa.ArrowException) as error:
             doing = f"cannot stage rows for {table_name} in {tempfile.gettempdir()}"
             raise StorageError(explain(error, doing)) from error
@@ -59,30 +73,117 @@ class SparkEngine(Engine):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    @override
+    def optimize(self, table_name: str, chosen: frozenset[Partition] | None, zorder: Sequence[str]) -> Rewritten:
+        columns = partition_columns(self._lake.open(table_name))
+        condition = None if chosen is None or not columns else partition_sql(columns, chosen)
+        try:
+            metrics = _optimize(self._spark(), self._lake.root.spark_uri(table_name), zorder, condition)
+        except spark_errors() as error:
+            doing = f"cannot optimize {table_name}"
+            if is_concurrent(error):
+                raise ConcurrentWriteError(f"{doing}: another writer changed the same files; run it again") from error
+            raise StorageError(explain(error, doing)) from error
+        return Rewritten(
+            version=self._lake.open(table_name).version(),
+            partitions=metrics["partitionsOptimized"],
+            files_added=metrics["numFilesAdded"],
+            files_removed=metrics["numFilesRemoved"],
+            bytes_added=metrics["filesAdded"]["totalSize"],
+            bytes_removed=metrics["filesRemoved"]["totalSize"],
+        )
+
+    @override
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
+        with tempfile.TemporaryDirectory(prefix="lakehouse-stage-") as folder:
+            pq.write_table(change.rows, Path(folder) / "rows.parquet", compression="NONE", row_group_size=1 << 20)
+            try:
+                return _merge(self._spark(), folder, self._lake.root.spark_uri(table_name), change)
+            except spark_errors() as error:
+                if is_concurrent(error):
+                    return None
+                raise StorageError(explain(error, f"cannot merge into {table_name}")) from error
+
     def _spark(self) -> SparkSession:
         from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed
 
-        return get_spark(self._settings)
+        return get_spark(self._settings, needs=self._lake.root.spark_jars)
 
 
-def _stage(rows: pa.Table, contract: Contract, folder: Path) -> None:
-    """Hand rows to the JVM as a file: cheaper than a socket, and the driver never holds them."""
+def _stage(rows: pa.Table, contract: Contract, folder: Path, tasks: int) -> None:
+    """Hand rows to the JVM as one file per task: cheaper than a socket, and the driver never holds them.
+
+    No partition is in two files, so each gets one new data file, and nothing has to be shuffled.
+    """
     order = [*contract.partition_columns, *([contract.event_time] if contract.event_time else [])]
     if order:
         rows = rows.sort_by([(name, "ascending") for name in order])
-    pq.write_table(rows, folder / "rows.parquet", compression="NONE", row_group_size=1 << 20)
+    borders = _borders(rows, contract.partition_columns, min(tasks, max(1, rows.num_rows // _ROWS_PER_TASK)))
+    for number, (start, end) in enumerate(pairwise(borders)):
+        part = rows.slice(start, end - start)
+        # Spark cuts a file between row groups only.
+        pq.write_table(part, folder / f"{number:03}.parquet", compression="NONE", row_group_size=part.num_rows)
+
+
+def _borders(rows: pa.Table, partition_columns: Sequence[str], tasks: int) -> list[int]:
+    """Return where to cut sorted rows into about equal parts, between partitions."""
+    count = rows.num_rows
+    if not partition_columns:
+        return [0, count]
+    changes = np.zeros(count, bool)
+    for name in partition_columns:
+        codes = rows[name].combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+        changes[1:] |= codes[1:] != codes[:-1]
+    starts = np.flatnonzero(changes)
+    wanted = [count * task // tasks for task in range(1, tasks)]
+    cuts = {int(starts[np.searchsorted(starts, want)]) for want in wanted if len(starts) and want <= starts[-1]}
+    return [0, *sorted(cuts), count]
 
 
 def _write(spark: SparkSession, contract: Contract, files: Path, uri: str, ticket: Ticket) -> None:
-    frame = spark.read.schema(contract.spark_schema()).parquet(str(files))
-    if contract.partition_columns:
-        # One task holds all rows of a partition, so an append adds one file to each partition it touches.
-        frame = frame.repartition(*contract.partition_columns)
     (
-        frame.write.format("delta")
+        spark.read.schema(contract.spark_schema())
+        .parquet(str(files))
+        .write.format("delta")
         .mode("append")
         .option("txnAppId", TRANSACTION_APP)
         .option("txnVersion", str(ticket.transaction))
         .option("userMetadata", ticket.tag)
         .save(uri)
     )
+
+
+def _optimize(spark: SparkSession, uri: str, zorder: Sequence[str], condition: str | None) -> Any:  # noqa: ANN401 - a Row
+    from delta.tables import DeltaTable as SparkTable  # noqa: PLC0415 - slow to import
+
+    builder = SparkTable.forPath(spark, uri).optimize()
+    if condition is not None:
+        builder = builder.where(condition)
+    done = builder.executeZOrderBy(list(zorder)) if zorder else builder.executeCompaction()
+    return done.collect()[0]["metrics"]
+
+
+def _merge(spark: SparkSession, folder: str, uri: str, change: Change) -> tuple[int, int]:
+    from delta.tables import DeltaTable as SparkTable  # noqa: PLC0415 - slow to import
+    from pyspark.sql import functions as F  # noqa: N812, PLC0415 - its usual name
+
+    matched = reduce(and_, [F.col(f"t.`{k}`") == F.col(f"s.`{k}`") for k in change.keys] + _bounded(change.bounds))
+    source = spark.read.parquet(folder).alias("s")
+    merger = SparkTable.forPath(spark, uri).alias("t").merge(source, matched)
+    if change.updates:
+        differs = reduce(or_, [~F.col(f"t.`{c}`").eqNullSafe(F.col(f"s.`{c}`")) for c in change.updates])
+        merger = merger.whenMatchedUpdate(differs, {f"`{c}`": F.col(f"s.`{c}`") for c in change.updates})
+    inserts: dict[str, str | Column] = {f"`{c}`": F.col(f"s.`{c}`") for c in change.rows.column_names}
+    done = merger.whenNotMatchedInsert(values=inserts).execute().collect()[0]
+    return int(done["num_updated_rows"]), int(done["num_inserted_rows"])
+
+
+def _bounded(bounds: Sequence[Bound]) -> list[Column]:
+    from pyspark.sql import functions as F  # noqa: N812, PLC0415 - its usual name; slow to import
+
+    return [
+        F.col(f"t.`{bound.column}`").between(bound.values[0], bound.values[-1])
+        if bound.is_range
+        else F.col(f"t.`{bound.column}`").isin(*bound.values)
+        for bound in bounds
+    ]

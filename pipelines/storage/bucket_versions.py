@@ -1,0 +1,57 @@
+"""Files of a lake in S3: brought back from a bucket that keeps versions, or set aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.storage.s3 import client, error_code, explained, place
+
+if TYPE_CHECKING:
+    from pipelines.storage.names import LakeRoot
+
+# What servers answer that keep no versions at all.
+_NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "501", "405"}
+
+
+def bring_back(root: LakeRoot, path: str, size: int) -> bool:
+    """Make the newest kept version of that size (bytes) the present one; returns whether there is one.
+
+    Args:
+        root: of a lake in S3.
+        path: from the lake's root.
+        size: what the log says that the file has.
+
+    Raises:
+        StorageError: S3 refused or did not answer.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - slow to import
+
+    where, s3 = place(root.address), client()
+    key = where.key(path)
+    with explained(where.bucket, f"cannot bring back {path} (it needs s3:ListBucketVersions too)"):
+        try:
+            found = s3.list_object_versions(Bucket=where.bucket, Prefix=key)
+        except ClientError as error:
+            if error_code(error) in _NO_VERSIONS:
+                return False
+            raise
+        kept = [each for each in found.get("Versions", []) if each["Key"] == key and each.get("Size") == size]
+        if not kept:
+            return False
+        newest = max(kept, key=lambda each: each["LastModified"])
+        source = {"Bucket": where.bucket, "Key": key, "VersionId": newest["VersionId"]}
+        s3.copy_object(Bucket=where.bucket, Key=key, CopySource=source)  # type: ignore[arg-type]
+    return True
+
+
+def move(root: LakeRoot, path: str, target: str) -> None:
+    """Give a file another name: a copy, then a removal.
+
+    Raises:
+        StorageError: S3 refused or did not answer.
+    """
+    where, s3 = place(root.address), client()
+    with explained(where.bucket, f"cannot set {path} aside"):
+        source = {"Bucket": where.bucket, "Key": where.key(path)}
+        s3.copy(source, where.bucket, where.key(target))  # type: ignore[arg-type]
+        s3.delete_object(Bucket=where.bucket, Key=where.key(path))
