@@ -15,8 +15,9 @@ import pyarrow as pa
 from pipelines.config import Settings, load_settings
 from pipelines.contracts import Contract, load_contracts
 from pipelines.data_quality.dlq import DeadLetterQueue
-from pipelines.data_quality.frames import CheckableFrame, Failures, LocalFrame, arrow_from_pandas
+from pipelines.data_quality.frames import CheckableFrame, Failures, LocalFrame
 from pipelines.errors import ContractError
+from pipelines.frames import arrow_from_pandas
 from pipelines.monitoring.metrics import data_quality_checks_total
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -64,11 +63,6 @@ def require_columns(contract: Contract, present: Sequence[str]) -> None:
     missing = [c.name for c in contract.provided_by("source", "edge") if c.required and c.name not in present]
     if missing:
         raise ContractError(f"the frame lacks columns that {contract.id} requires: {', '.join(missing)}")
-
-
-def arrow_from_pandas(frame: pd.DataFrame) -> pa.Table:
-    """Return a pandas frame as Arrow; a column of mixed types, or of loose times, becomes text."""
-    return pa.table({str(name): _arrow_column(frame[name]) for name in frame.columns})
 
 
 class LocalFrame:
@@ -185,21 +179,3 @@ def _repeats(frame: pl.DataFrame, contract: Contract) -> pl.Series:
     same = [pl.col(name).eq_missing(pl.col(name).shift()) for name in [*keys, *contract.value_columns]]
     keyed = [pl.col(name).is_not_null() for name in keys]
     return ranked.select(_ROW, pl.all_horizontal([*same, *keyed]).alias("same")).sort(_ROW)["same"]
-
-
-def _arrow_column(values: pd.Series[Any]) -> pa.Array:
-    if values.dtype == object and any(isinstance(value, datetime) for value in values):
-        # Arrow would take a zoneless time beside a zoned one for UTC.
-        return _as_text(values)
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError):
-        return _as_text(values)
-
-
-def _as_text(values: pd.Series[Any]) -> pa.Array:
-    def text(value: object) -> str:
-        return value.isoformat() if isinstance(value, date) else str(value)
-
-    absent = values.isna()
-    return pa.array([None if gone else text(value) for value, gone in zip(values, absent, strict=True)], pa.string())

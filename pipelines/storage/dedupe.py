@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from pipelines.contracts import Contract
 
-_ROW, _PREVIOUS = "__row", "__previous"
+ROW = "__row"
+_PREVIOUS = "__previous"
 _SUFFIX = "__stored"
 # Delta keeps timestamps in file statistics to the millisecond, cut off.
 _STATISTICS_STEP = timedelta(milliseconds=1)
@@ -47,24 +49,33 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
     if not contract.keys:
         stamps = pl.Series([now] * batch.num_rows, dtype=_TIME)
         return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
-    keys, values = list(contract.keys), list(contract.value_columns)
-    incoming = _last_versions(_frame(batch.select(keys + values)), keys)
+    incoming = last_of_each(_frame(batch.select(list(contract.keys))), contract.keys)
     stored = _stored(table, contract, incoming, granularity)
     if stored is None:
-        kept = incoming.with_columns(pl.lit(None, dtype=_TIME).alias(_PREVIOUS))
+        kept = incoming.select(ROW).with_columns(pl.lit(None, dtype=_TIME).alias(_PREVIOUS))
     else:
-        joined = incoming.join(stored, on=keys, how="left", nulls_equal=True, suffix=_SUFFIX, maintain_order="left")
-        equal = pl.all_horizontal(
-            pl.col(_PREVIOUS).is_not_null(), *[pl.col(v).eq_missing(pl.col(v + _SUFFIX)) for v in values]
-        )
-        kept = joined.filter(~equal)
+        kept = _changed(incoming, stored, batch, contract)
     stamps = kept.select(
         pl.max_horizontal(pl.lit(now, dtype=_TIME), pl.col(_PREVIOUS) + pl.duration(microseconds=1)).alias("at")
     )["at"]
-    rows = batch if kept.height == batch.num_rows else batch.take(pa.array(kept[_ROW].to_numpy()))
+    places = kept[ROW].to_numpy()
+    rows = batch if kept.height == batch.num_rows else batch.take(pa.array(places))
     kinds = np.full(batch.num_rows, REPEATED, np.int8)
-    kinds[kept[_ROW].to_numpy()] = np.where(kept[_PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
+    kinds[places] = np.where(kept[_PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
     return Decision(_stamped(rows, stamps), kinds)
+
+
+def _changed(incoming: pl.DataFrame, stored: pl.DataFrame, batch: pa.Table, contract: Contract) -> pl.DataFrame:
+    """Return the incoming rows that are not stored with the same values: their places and the version before them."""
+    keys, values = list(contract.keys), list(contract.value_columns)
+    given = _frame(batch.select(values))[incoming[ROW]]
+    joined = pl.concat([incoming, given], how="horizontal").join(
+        stored, on=keys, how="left", nulls_equal=True, suffix=_SUFFIX, maintain_order="left"
+    )
+    equal = pl.all_horizontal(
+        pl.col(_PREVIOUS).is_not_null(), *[pl.col(v).eq_missing(pl.col(v + _SUFFIX)) for v in values]
+    )
+    return joined.filter(~equal).select(ROW, _PREVIOUS)
 
 
 _TIME = pl.Datetime("us", "UTC")
@@ -77,8 +88,13 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _last_versions(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    return frame.with_row_index(_ROW).unique(subset=keys, keep="last", maintain_order=True)
+def last_of_each(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """Return the last row of each key, in the order given, with its place in the column `__row`."""
+    numbered = frame.with_row_index(ROW)
+    # The usual batch repeats nothing, and different hashes prove it in a sixth of the time.
+    if frame.select(keys).hash_rows().n_unique() == frame.height:
+        return numbered
+    return numbered.unique(subset=list(keys), keep="last", maintain_order=True)
 
 
 def _stamped(rows: pa.Table, stamps: pl.Series) -> pa.Table:

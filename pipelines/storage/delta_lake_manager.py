@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, SparkSession
 
+    from pipelines.frames import Frame
     from pipelines.storage.append import Appender
     from pipelines.storage.cost import CostReport
     from pipelines.storage.diff import Diff
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pipelines.storage.maintain import Maintained
     from pipelines.storage.maintenance import VacuumResult
     from pipelines.storage.merge import MergeResult
-    from pipelines.storage.merge_input import Rows
     from pipelines.storage.optimize import OptimizeResult
     from pipelines.storage.rebuilds import Rebuilds
     from pipelines.storage.repair import RepairResult
@@ -250,7 +250,7 @@ class DeltaLakeManager:
 
     def merge_upsert(
         self,
-        df: Rows,
+        df: Frame,
         table_name: str,
         merge_keys: Sequence[str] | str,
         update_columns: Sequence[str] | str | None = None,
@@ -260,7 +260,7 @@ class DeltaLakeManager:
         Bronze keeps every version: an update lands as a restatement, and a new key without all required columns goes to
         the dead letter queue.
         """
-        from pipelines.storage.merge import upsert  # noqa: PLC0415 - the edge is slow to import
+        from pipelines.storage.merge import upsert  # noqa: PLC0415 - reading never needs it
 
         return upsert(self._lake, self.settings, self._engine, self.append, df, table_name, merge_keys, update_columns)
 

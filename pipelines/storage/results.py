@@ -25,6 +25,15 @@ class Rewritten:
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """What merging rows in place did; `version` is the table's version after it."""
+
+    version: int
+    updated: int
+    inserted: int
+
+
+@dataclass(frozen=True, slots=True)
 class AppendResult:
     """What an append did; `version` is the table's version with it, `kinds` has a code for each row given."""
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import ConcurrentWriteError, ContractError
 from pipelines.storage.creation import GRANULARITY, property_of
+from pipelines.storage.dedupe import ROW, last_of_each
 from pipelines.storage.files import partition_columns
 from pipelines.storage.locks import turn
 from pipelines.storage.partitions import partition_dates
@@ -65,6 +66,7 @@ def update(
     engine: Engine,
     retries: int,
     rows: pa.Table,
+    table: DeltaTable,
     table_name: str,
     merge_keys: Sequence[str],
     update_columns: Sequence[str] | None,
@@ -76,7 +78,8 @@ def update(
         engine: merges.
         retries: how often a lost race is run again.
         rows: of several rows with one key the last counts; a column that new rows lack is null.
-        table_name: a table that is not append-only.
+        table: just opened.
+        table_name: its name; it is not append-only.
         merge_keys: what identifies a row.
         update_columns: what to change of a known row; by default all columns given but the keys.
 
@@ -87,14 +90,14 @@ def update(
     """
     with turn(lake.root, table_name):
         for attempt in range(retries + 1):
-            table = lake.open(table_name)
+            # Cheaper than opening it again.
+            table.update_incremental()
             change = _change(table, table_name, rows, merge_keys, update_columns)
-            counts = engine.merge(table, table_name, change)
-            if counts is not None:
-                updated, inserted = counts
+            done = engine.merge(table, table_name, change)
+            if done is not None:
                 kept = change.rows.num_rows
-                version = lake.open(table_name).version()
-                return Changed(version, updated, inserted, kept - updated - inserted, rows.num_rows - kept)
+                unchanged = kept - done.updated - done.inserted
+                return Changed(done.version, done.updated, done.inserted, unchanged, rows.num_rows - kept)
             time.sleep(0.05 * (attempt + 1) * random.random())  # noqa: S311 - no secret
     raise ConcurrentWriteError(f"other writers of {table_name} committed first {retries + 1} times; run it again")
 
@@ -114,9 +117,9 @@ def _change(
             raise ContractError(f"{nulls} of {typed.num_rows} rows have no {name}, which they are merged by")
     complete, tied = _partitioned(table, typed, merge_keys)
     frame = pl.DataFrame(complete.select([*merge_keys, *tied]))
-    last = frame.with_row_index("__row").unique(subset=list(merge_keys), keep="last", maintain_order=True)
+    last = last_of_each(frame, merge_keys)
     if last.height < frame.height:
-        complete = complete.take(pa.array(last["__row"].to_numpy()))
+        complete = complete.take(pa.array(last[ROW].to_numpy()))
     partitions = partition_columns(table)
     wanted = given if update_columns is None else update_columns
     updates = tuple(name for name in wanted if name not in merge_keys and name not in partitions)

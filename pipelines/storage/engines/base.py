@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipelines.contracts import Contract
     from pipelines.storage.files import Partition
-    from pipelines.storage.results import Rewritten
+    from pipelines.storage.results import Merged, Rewritten
     from pipelines.storage.update import Change
 
 # One application for all ingesting writers: Delta refuses a commit of it that did not see the one before.
@@ -64,8 +64,8 @@ class Engine(Protocol):
             StorageError: it failed; nothing was committed.
         """
 
-    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
-        """Update the rows that differ and insert the new ones in one commit; returns how many of each.
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> Merged | None:
+        """Update the rows that differ and insert the new ones in one commit.
 
         Args:
             table: open at the version to merge into.
@@ -73,7 +73,7 @@ class Engine(Protocol):
             change: the rows.
 
         Returns:
-            Rows updated and inserted, or None if another writer was faster and it has to be done again.
+            What was done, or None if another writer was faster and it has to be done again.
 
         Raises:
             StorageError: it failed; nothing was committed.

@@ -21,6 +21,7 @@ from pipelines.storage.creation import CODEC, property_of
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain
+from pipelines.storage.results import Merged, Rewritten
 from pipelines.storage.scan import literal, quoted
 from pipelines.storage.undeclared import contract_of
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
     from pipelines.storage.files import Partition
     from pipelines.storage.lake import Lake
-    from pipelines.storage.results import Rewritten
     from pipelines.storage.update import Bound, Change
 
 
@@ -75,7 +75,7 @@ class EmbeddedEngine(Engine):
         return compact(self._lake, table_name, chosen, Layout(self._target_bytes, order, rewrite_all=bool(zorder)))
 
     @override
-    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> Merged | None:
         matched = " AND ".join(
             [*(f"t.{quoted(k)} = s.{quoted(k)}" for k in change.keys), *map(_bounded, change.bounds)]
         )
@@ -99,7 +99,7 @@ class EmbeddedEngine(Engine):
             return None
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise StorageError(explain(error, f"cannot merge into {table_name}")) from error
-        return int(done["num_target_rows_updated"]), int(done["num_target_rows_inserted"])
+        return Merged(table.version(), int(done["num_target_rows_updated"]), int(done["num_target_rows_inserted"]))
 
 
 def _bounded(bound: Bound) -> str:

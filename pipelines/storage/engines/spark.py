@@ -20,7 +20,7 @@ from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain, is_concurrent, spark_errors
 from pipelines.storage.files import Partition, partition_columns
 from pipelines.storage.optimize import partition_sql
-from pipelines.storage.results import Rewritten
+from pipelines.storage.results import Merged, Rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,15 +94,16 @@ class SparkEngine(Engine):
         )
 
     @override
-    def merge(self, table: DeltaTable, table_name: str, change: Change) -> tuple[int, int] | None:
+    def merge(self, table: DeltaTable, table_name: str, change: Change) -> Merged | None:
         with tempfile.TemporaryDirectory(prefix="lakehouse-stage-") as folder:
             pq.write_table(change.rows, Path(folder) / "rows.parquet", compression="NONE", row_group_size=1 << 20)
             try:
-                return _merge(self._spark(), folder, self._lake.root.spark_uri(table_name), change)
+                counts = _merge(self._spark(), folder, self._lake.root.spark_uri(table_name), change)
             except spark_errors() as error:
                 if is_concurrent(error):
                     return None
                 raise StorageError(explain(error, f"cannot merge into {table_name}")) from error
+        return Merged(self._lake.open(table_name).version(), *counts)
 
     def _spark(self) -> SparkSession:
         from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed

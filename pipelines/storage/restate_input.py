@@ -1,10 +1,10 @@
-"""What merge_upsert is given, made uniform: known columns, readable keys, one row per key."""
+"""What is merged into an append-only table, made uniform: known columns, readable keys, one row per key."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -15,12 +15,7 @@ from pipelines.errors import ContractError, InvalidRangeError
 from pipelines.timeframes import parse_instant
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from pyspark.sql import DataFrame
-
     from pipelines.contracts import Column, Contract
-
-    Rows: TypeAlias = pd.DataFrame | pa.Table | pa.RecordBatch | DataFrame
 
 KEY = "__key_"
 PROVIDER = "provider"
@@ -38,24 +33,22 @@ class Source:
 
 
 def source_rows(
-    df: Rows,
+    table: pa.Table,
     contract: Contract,
     timeframe: str | None,
-    merge_keys: Sequence[str] | str,
-    update_columns: Sequence[str] | str | None,
+    merge_keys: Sequence[str],
+    update_columns: Sequence[str] | None,
 ) -> Source:
     """Return the rows in the order given; of several with the same key the last one.
 
     Raises:
         ContractError: a column is unknown, storage's own or cannot be updated, or a key is missing, null or does not
             identify a row.
-        TypeError: the frame is of no known kind.
     """
-    table = as_arrow(df)
     given = tuple(table.column_names)
     _check_columns(given, contract)
-    keys = _identity(contract, names(merge_keys), given)
-    updates = _updates(contract, given, None if update_columns is None else names(update_columns))
+    keys = _identity(contract, merge_keys, given)
+    updates = _updates(contract, given, update_columns)
     rows = loose_frame(table)
     for name in keys:
         if nulls := rows[name].null_count():
@@ -64,43 +57,6 @@ def source_rows(
     kept = rows.unique(subset=list(keys), keep="last", maintain_order=True)
     typed = [read_as(contract.column(name), kept.schema[name]).alias(KEY + name) for name in keys]
     return Source(kept.with_columns(typed), given, keys, updates, rows.height - kept.height)
-
-
-def names(given: Sequence[str] | str) -> tuple[str, ...]:
-    """Return one name or several as a tuple, each once."""
-    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
-
-
-def as_arrow(df: Rows) -> pa.Table:
-    """Return a pandas, Arrow or Spark frame as an Arrow table; the rows are held in memory.
-
-    Raises:
-        ContractError: a column occurs twice.
-        TypeError: the frame is of no known kind.
-    """
-    module = type(df).__module__
-    if isinstance(df, pa.RecordBatch):
-        table = pa.Table.from_batches([df])
-    elif isinstance(df, pa.Table):
-        table = df
-    elif module.startswith("pyspark."):
-        table = cast("DataFrame", df).toArrow()
-    elif module.startswith("pandas."):
-        from pipelines.data_quality.frames import arrow_from_pandas  # noqa: PLC0415 - only for pandas
-
-        frame = cast("pd.DataFrame", df)
-        _refuse_twins([str(name) for name in frame.columns])
-        table = arrow_from_pandas(frame)
-    else:
-        raise TypeError(f"cannot merge a {type(df).__name__}; give a pandas, Arrow or Spark frame")
-    _refuse_twins(table.column_names)
-    return table
-
-
-def _refuse_twins(names: Sequence[str]) -> None:
-    twins = sorted({name for name in names if list(names).count(name) > 1})
-    if twins:
-        raise ContractError(f"the rows have {', '.join(twins)} more than once")
 
 
 def _check_columns(given: Sequence[str], contract: Contract) -> None:
