@@ -193,7 +193,7 @@ def _configuration(settings: Settings, jars: list[Path], jar_sets: frozenset[str
         "spark.ui.showConsoleProgress": "false",
     }
     if "s3" in jar_sets:
-        from pipelines.storage.s3 import spark_configuration  # noqa: PLC0415 - storage is slow to import
+        from pipelines.storage.stores.s3 import spark_configuration  # noqa: PLC0415 - storage is slow to import
 
         values |= spark_configuration(str(scratch / "s3a"))
     if not spark.master.startswith("local"):

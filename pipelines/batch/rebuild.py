@@ -16,13 +16,13 @@ from pipelines.batch.results import BackfillResult
 from pipelines.contracts import contract_for
 from pipelines.instruments import load_registry
 from pipelines.intervals import IntervalSet
-from pipelines.storage.held_files import timeframe_of
+from pipelines.storage.recovery.held_files import timeframe_of
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
     from pipelines.config import Settings
     from pipelines.storage import DeltaLakeManager
-    from pipelines.storage.rebuilds import Promise, RebuildPlan
+    from pipelines.storage.recovery.rebuilds import Promise, RebuildPlan
 
 # What was loaded from files can only be loaded again.
 _FILES = "files"

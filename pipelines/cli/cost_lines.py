@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.cli.lakes import ChosenLake, lake_for_reading
 from pipelines.cli.render import Heading, count, say, show_json, show_table, size
 from pipelines.config import load_settings
-from pipelines.storage.cost import GIB, REFERENCE_TOTAL, CostReport, LayerSize, Line
+from pipelines.storage.stores.cost import GIB, REFERENCE_TOTAL, CostReport, LayerSize, Line
 
 _CENT = 0.01
 _NONE = "-"

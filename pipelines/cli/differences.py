@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cli.lakes import lake_for_reading
 from pipelines.cli.render import Heading, cell, count, say, show_json, show_table
 from pipelines.config import load_settings
-from pipelines.storage.diff import AFTER, BEFORE, CHANGED
+from pipelines.storage.travel.diff import AFTER, BEFORE, CHANGED
 
 if TYPE_CHECKING:
-    from pipelines.storage.diff import Counts, Diff
+    from pipelines.storage.travel.diff import Counts, Diff
 
 
 def show_diff(

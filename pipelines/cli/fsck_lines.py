@@ -13,8 +13,8 @@ from pipelines.config import Settings, load_settings
 from pipelines.storage import DeltaLakeManager
 
 if TYPE_CHECKING:
-    from pipelines.storage.findings import Finding, FsckReport
-    from pipelines.storage.repair import RepairResult
+    from pipelines.storage.recovery.findings import Finding, FsckReport
+    from pipelines.storage.recovery.repair import RepairResult
 
 _STYLES = {"error": "red", "warning": "yellow", "info": ""}
 _MOST_SHOWN = 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.cli.lakes import lake_for_reading
 from pipelines.cli.render import Heading, counted, say, show_json, show_table
 from pipelines.config import load_settings
-from pipelines.storage.lifecycle import Plan, Rule, apply_lifecycle
+from pipelines.storage.stores.lifecycle import Plan, Rule, apply_lifecycle
 
 
 def show_lifecycle(lake: str | None, *, apply: bool, sample: bool, config_file: Path | None, as_json: bool) -> None:

@@ -15,11 +15,11 @@ from pipelines.cli.progress import progress_display
 from pipelines.cli.render import Heading, count, counted, instant, say, show_json, show_table
 from pipelines.cli.running import command_again
 from pipelines.contracts import contract_for
-from pipelines.storage.held_files import timeframe_of
+from pipelines.storage.recovery.held_files import timeframe_of
 
 if TYPE_CHECKING:
     from pipelines.config import Settings
-    from pipelines.storage.rebuilds import Promise
+    from pipelines.storage.recovery.rebuilds import Promise
 
 
 def show_rebuild_plan(table: str, settings: Settings, lake: str | None, *, sample: bool, as_json: bool) -> None:

@@ -12,8 +12,8 @@ from pipelines.config import load_settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipelines.storage.restore import RestoreResult
-    from pipelines.storage.retraction import Retraction
+    from pipelines.storage.recovery.restore import RestoreResult
+    from pipelines.storage.recovery.retraction import Retraction
 
 
 def show_restore(

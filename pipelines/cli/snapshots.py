@@ -10,7 +10,7 @@ from pipelines.cli.render import Heading, counted, instant, say, show_json, show
 from pipelines.config import load_settings
 
 if TYPE_CHECKING:
-    from pipelines.storage.snapshots import Snapshot
+    from pipelines.storage.travel.snapshots import Snapshot
 
 
 def create_snapshot(

@@ -13,7 +13,7 @@ from pipelines.cli.render import Heading, console, count, counted, duration, say
 from pipelines.config import load_settings
 
 if TYPE_CHECKING:
-    from pipelines.storage.maintain import Maintained
+    from pipelines.storage.upkeep.maintain import Maintained
 
 
 def show_maintenance(

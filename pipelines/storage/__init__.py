@@ -2,7 +2,7 @@
 
 from pipelines.storage.coverage import CoverageEntry, CoverageLog
 from pipelines.storage.delta_lake_manager import DeltaLakeManager
-from pipelines.storage.history import TableInfo
 from pipelines.storage.results import AppendResult
+from pipelines.storage.travel.history import TableInfo
 
 __all__ = ["AppendResult", "CoverageEntry", "CoverageLog", "DeltaLakeManager", "TableInfo"]

@@ -15,13 +15,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pipelines.contracts import contract_for
 from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage import retraction
 from pipelines.storage.creation import MARKER_TABLE, ORIGIN, claim_origin, property_of
 from pipelines.storage.delta_rs import KEEP_LOG
-from pipelines.storage.locks import turn
+from pipelines.storage.recovery import retraction
+from pipelines.storage.recovery.retraction import Retraction
 from pipelines.storage.replay import COVERED, REJECTED, RETRACTED, Claim, Status
-from pipelines.storage.retraction import Retraction
 from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.stores.locks import turn
 from pipelines.timeframes import Timeframe, utc_now
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from pipelines.config import Settings, load_settings
 from pipelines.contracts import Contract, contract_for
 from pipelines.storage import creation
 from pipelines.storage.coverage import CoverageLog
-from pipelines.storage.history import TableInfo, history_frame, table_info
 from pipelines.storage.lake import Lake
-from pipelines.storage.moments import moment, moment_named, open_at
 from pipelines.storage.names import lake_root
 from pipelines.storage.query import run_query
 from pipelines.storage.scan import INGESTED_AT, Instant, Selection, View, checked_columns, conditions, read, selection
-from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.travel.history import TableInfo, history_frame, table_info
+from pipelines.storage.travel.moments import moment, moment_named, open_at
+from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.storage.undeclared import contract_of
 
 if TYPE_CHECKING:
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from pipelines.frames import Frame
-    from pipelines.storage.append import Appender
-    from pipelines.storage.cost import CostReport
-    from pipelines.storage.diff import Diff
     from pipelines.storage.engines import Engine
-    from pipelines.storage.findings import FsckReport
-    from pipelines.storage.lifecycle import Plan
-    from pipelines.storage.maintain import Maintained
-    from pipelines.storage.maintenance import VacuumResult
-    from pipelines.storage.merge import MergeResult
-    from pipelines.storage.optimize import OptimizeResult
-    from pipelines.storage.rebuilds import Rebuilds
-    from pipelines.storage.repair import RepairResult
-    from pipelines.storage.restore import RestoreResult
+    from pipelines.storage.recovery.findings import FsckReport
+    from pipelines.storage.recovery.rebuilds import Rebuilds
+    from pipelines.storage.recovery.repair import RepairResult
+    from pipelines.storage.recovery.restore import RestoreResult
     from pipelines.storage.results import AppendResult
+    from pipelines.storage.stores.cost import CostReport
+    from pipelines.storage.stores.lifecycle import Plan
+    from pipelines.storage.travel.diff import Diff
+    from pipelines.storage.upkeep.maintain import Maintained
+    from pipelines.storage.upkeep.optimize import OptimizeResult
+    from pipelines.storage.upkeep.vacuum import VacuumResult
+    from pipelines.storage.writing.append import Appender
+    from pipelines.storage.writing.merge import MergeResult
 
 
 class DeltaLakeManager:
@@ -87,14 +87,14 @@ class DeltaLakeManager:
 
     @cached_property
     def _appender(self) -> Appender:
-        from pipelines.storage.append import Appender  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.writing.append import Appender  # noqa: PLC0415 - reading never needs it
 
         return Appender(self._lake, self._engine, self.settings.delta_lake.commit_retries)
 
     @cached_property
     def rebuilds(self) -> Rebuilds:
         """Tables under reconstruction."""
-        from pipelines.storage.rebuilds import Rebuilds  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.recovery.rebuilds import Rebuilds  # noqa: PLC0415 - reading never needs it
 
         return Rebuilds(self._lake, self.coverage)
 
@@ -255,28 +255,28 @@ class DeltaLakeManager:
         merge_keys: Sequence[str] | str,
         update_columns: Sequence[str] | str | None = None,
     ) -> MergeResult:
-        """Update known rows in some columns and insert new ones; see `storage.merge.upsert`.
+        """Update known rows in some columns and insert new ones; see `storage.writing.merge.upsert`.
 
         Bronze keeps every version: an update lands as a restatement, and a new key without all required columns goes to
         the dead letter queue.
         """
-        from pipelines.storage.merge import upsert  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.writing.merge import upsert  # noqa: PLC0415 - reading never needs it
 
         return upsert(self._lake, self.settings, self._engine, self.append, df, table_name, merge_keys, update_columns)
 
     def optimize_table(
         self, table_name: str, zorder_columns: Sequence[str] | str | None = None, where: str | None = None
     ) -> OptimizeResult:
-        """Compact small files, clustered by columns if asked; see `storage.optimize.optimize`."""
-        from pipelines.storage.optimize import optimize  # noqa: PLC0415 - reading never needs it
+        """Compact small files, clustered by columns if asked; see `storage.upkeep.optimize.optimize`."""
+        from pipelines.storage.upkeep.optimize import optimize  # noqa: PLC0415 - reading never needs it
 
         return optimize(self._lake, self._engine, table_name, zorder_columns, where)
 
     def vacuum_table(
         self, table_name: str, retention_hours: int = 720, dry_run: bool = False, force: bool = False
     ) -> VacuumResult:
-        """Remove files that no version of the last `retention_hours` needs; see `storage.maintenance.vacuum`."""
-        from pipelines.storage.maintenance import vacuum  # noqa: PLC0415 - reading never needs it
+        """Remove files that no version of the last `retention_hours` needs; see `storage.upkeep.vacuum.vacuum`."""
+        from pipelines.storage.upkeep.vacuum import vacuum  # noqa: PLC0415 - reading never needs it
 
         return vacuum(self._lake, table_name, retention_hours, dry_run=dry_run, force=force)
 
@@ -287,8 +287,8 @@ class DeltaLakeManager:
         dry_run: bool = False,
         on_table: Callable[[str], None] = lambda _: None,
     ) -> list[Maintained]:
-        """Compact, vacuum and clean the logs of tables (all by default) where needed; see `storage.maintain`."""
-        from pipelines.storage.maintain import maintain  # noqa: PLC0415 - reading never needs it
+        """Compact, vacuum and clean the logs of tables (all by default) where needed; see `storage.upkeep.maintain`."""
+        from pipelines.storage.upkeep.maintain import maintain  # noqa: PLC0415 - reading never needs it
 
         names = self._lake.names() if table_names is None else table_names
         settings = self.settings.storage.maintenance
@@ -307,28 +307,28 @@ class DeltaLakeManager:
         """Bring a table back to an earlier version, named as such, by instant or by snapshot; no JVM.
 
         Coverage recorded since is taken back, so that the next backfill fetches what is missing; see
-        `storage.restore.restore`.
+        `storage.recovery.restore.restore`.
         """
-        from pipelines.storage.restore import restore, version_of  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.recovery.restore import restore, version_of  # noqa: PLC0415 - reading never needs it
 
         wanted = version_of(self._lake, table_name, version, as_of_timestamp, snapshot)
         return restore(self._lake, self.coverage, table_name, wanted, dry_run=dry_run, force=force)
 
     def fsck(self, table_name: str, deep: bool = False) -> FsckReport:
-        """Check a table's log, checkpoints and files against what is there; changes nothing, see `storage.fsck`."""
-        from pipelines.storage.fsck import fsck  # noqa: PLC0415 - reading never needs it
+        """Check a table's log and files against what is there; changes nothing, see `storage.recovery.fsck`."""
+        from pipelines.storage.recovery.fsck import fsck  # noqa: PLC0415 - reading never needs it
 
         return fsck(self._lake, self.coverage, table_name, deep=deep)
 
     def repair(self, table_name: str, deep: bool = False) -> RepairResult:
-        """Check a table and mend what can be mended safely; see `storage.repair`."""
-        from pipelines.storage.repair import repair  # noqa: PLC0415 - reading never needs it
+        """Check a table and mend what can be mended safely; see `storage.recovery.repair`."""
+        from pipelines.storage.recovery.repair import repair  # noqa: PLC0415 - reading never needs it
 
         return repair(self._lake, self.coverage, self.settings.delta_lake, table_name, deep=deep)
 
     def known_tables(self) -> list[str]:
         """Return the tables that are there, and those that coverage or a snapshot speaks of; sorted."""
-        from pipelines.storage.fsck import suspects  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.recovery.fsck import suspects  # noqa: PLC0415 - reading never needs it
 
         return suspects(self._lake, self.coverage)
 
@@ -337,14 +337,14 @@ class DeltaLakeManager:
         return [table_info(self._lake, name) for name in self._lake.names()]
 
     def costs(self) -> CostReport:
-        """Reckon what the lake and the platform around it cost a month on AWS; see `storage.cost`."""
-        from pipelines.storage.cost import reckon  # noqa: PLC0415 - reading never needs it
+        """Reckon what the lake and the platform around it cost a month on AWS; see `storage.stores.cost`."""
+        from pipelines.storage.stores.cost import reckon  # noqa: PLC0415 - reading never needs it
 
         return reckon(self._lake, self.settings)
 
     def lifecycle(self) -> Plan:
-        """Compare the lifecycle rules of a lake in S3 with those it should have; see `storage.lifecycle`."""
-        from pipelines.storage.lifecycle import plan_lifecycle  # noqa: PLC0415 - only for a lake in S3
+        """Compare the lifecycle rules of a lake in S3 with those it should have; see `storage.stores.lifecycle`."""
+        from pipelines.storage.stores.lifecycle import plan_lifecycle  # noqa: PLC0415 - only for a lake in S3
 
         return plan_lifecycle(self._lake, self.settings.storage.lifecycle)
 
@@ -355,11 +355,11 @@ class DeltaLakeManager:
         new_version: int | Instant,
         limit: int | None = None,
     ) -> Diff:
-        """Return the rows added, restated and removed between two versions; see `storage.diff.diff`.
+        """Return the rows added, restated and removed between two versions; see `storage.travel.diff.diff`.
 
         Either end is a version's number, an instant or a snapshot's name; `limit` bounds the rows of each kind.
         """
-        from pipelines.storage.diff import diff  # noqa: PLC0415 - reading never needs it
+        from pipelines.storage.travel.diff import diff  # noqa: PLC0415 - reading never needs it
 
         old, new = (moment_named(self._lake, each) for each in (old_version, new_version))
         return diff(self._lake, table_name, old, new, limit)

@@ -12,8 +12,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipelines.errors import ContractError, StorageError
 from pipelines.storage.files import partition_columns
-from pipelines.storage.locks import turn
 from pipelines.storage.scan import physical_schema
+from pipelines.storage.stores.locks import turn
 
 if TYPE_CHECKING:
     from pipelines.contracts import Column, Contract

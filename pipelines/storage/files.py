@@ -63,6 +63,6 @@ def whole_store(root: LakeRoot) -> pafs.FileSystem:
 def _store(address: str, root: LakeRoot) -> pafs.FileSystem:
     if root.is_local:
         return pafs.SubTreeFileSystem(address, pafs.LocalFileSystem())
-    from pipelines.storage.object_store import ObjectStoreHandler  # noqa: PLC0415 - only for object stores
+    from pipelines.storage.stores.object_store import ObjectStoreHandler  # noqa: PLC0415 - only for object stores
 
     return pafs.PyFileSystem(ObjectStoreHandler(address, root.options()))

@@ -8,9 +8,9 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
 from pipelines.errors import StorageError
-from pipelines.storage.log_files import log_files
 from pipelines.storage.names import LakeRoot, is_table_name, table_missing
-from pipelines.storage.s3 import folders, has_objects
+from pipelines.storage.stores.s3 import folders, has_objects
+from pipelines.storage.travel.log_files import log_files
 
 
 class Lake:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipelines.errors import StorageError, TableNotFoundError
-from pipelines.storage import s3
+from pipelines.storage.stores import s3
 
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,127}")
 # Of these delta-rs alone knows more than the name; it takes what they need by these prefixes.

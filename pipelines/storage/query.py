@@ -11,9 +11,9 @@ from deltalake import QueryBuilder
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import InvalidRangeError, LakehouseError, StorageError
-from pipelines.storage.moments import Moment, open_at
 from pipelines.storage.names import table_missing
 from pipelines.storage.scan import View, quoted
+from pipelines.storage.travel.moments import Moment, open_at
 
 if TYPE_CHECKING:
     from pipelines.storage.lake import Lake

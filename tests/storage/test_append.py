@@ -22,9 +22,10 @@ from bars import DAY0, bars
 from deltalake import DeltaTable
 
 from pipelines.errors import ConcurrentWriteError, ContractError, MixedOriginError, StorageError
-from pipelines.storage import DeltaLakeManager, append, dedupe
+from pipelines.storage import DeltaLakeManager
 from pipelines.storage.engines import spark as spark_engine
 from pipelines.storage.engines.base import Ticket
+from pipelines.storage.writing import append, dedupe
 
 pytestmark = pytest.mark.spark
 TABLE = "raw_market_data_1h"

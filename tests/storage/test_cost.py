@@ -16,10 +16,10 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines.cli import main
 from pipelines.config import LifecycleSettings, Settings
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.cost import GIB, CostReport
-from pipelines.storage.footprint import footprint
 from pipelines.storage.lake import Lake
 from pipelines.storage.names import lake_root
+from pipelines.storage.stores.cost import GIB, CostReport
+from pipelines.storage.stores.footprint import footprint
 from pipelines.timeframes import utc_now
 from tests.conftest import make_settings
 from tests.servers import s3

@@ -21,7 +21,8 @@ from pipelines.cli.inventory import coverage_of
 from pipelines.contracts import contract_for
 from pipelines.errors import MixedOriginError
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage import CoverageEntry, DeltaLakeManager, coverage, retraction
+from pipelines.storage import CoverageEntry, DeltaLakeManager, coverage
+from pipelines.storage.recovery import retraction
 from pipelines.timeframes import Timeframe, utc_now
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipelines.config import Settings
 from pipelines.errors import InvalidRangeError, StorageError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.diff import Diff
+from pipelines.storage.travel.diff import Diff
 
 TABLE = "raw_market_data_1h"
 KEYS = ["asset_pair", "timestamp", "provider"]
@@ -184,8 +184,8 @@ def test_an_end_is_a_version_a_snapshot_or_an_instant(lake):
 
 
 def test_an_instant_before_the_log_is_compared_by_its_rows(embedded_lake, monkeypatch):
-    import pipelines.storage.append as writer
-    from pipelines.storage.log_cleanup import clean_log
+    import pipelines.storage.writing.append as writer
+    from pipelines.storage.upkeep.log_cleanup import clean_log
 
     lake = embedded_lake
     for month in (1, 2):

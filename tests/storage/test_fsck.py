@@ -22,8 +22,8 @@ from pipelines.batch.rebuild import Rebuild
 from pipelines.batch.results import BackfillResult
 from pipelines.errors import TableNotFoundError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.findings import Code
-from pipelines.storage.log_check import commit_of
+from pipelines.storage.recovery.findings import Code
+from pipelines.storage.recovery.log_check import commit_of
 from pipelines.timeframes import Timeframe, utc_now
 from tests.batch.exchange import BAR, Exchange, exchange_settings, stored, truth
 from tests.cli.shell import run

@@ -14,8 +14,9 @@ from deltalake import DeltaTable
 
 from pipelines.contracts import contract_for
 from pipelines.errors import ConcurrentWriteError, StorageError, TableNotFoundError
-from pipelines.storage import DeltaLakeManager, locks
-from pipelines.storage.optimize import partition_sql, partition_test
+from pipelines.storage import DeltaLakeManager
+from pipelines.storage.stores import locks
+from pipelines.storage.upkeep.optimize import partition_sql, partition_test
 
 TABLE = "raw_market_data_1h"
 LONG_AGO = 1_600_000_000

@@ -16,8 +16,9 @@ from bars import DAY0, bars
 from deltalake import DeltaTable
 
 from pipelines.errors import ContractError, TableNotFoundError
-from pipelines.storage import DeltaLakeManager, merge
-from pipelines.storage.merge import MergeResult
+from pipelines.storage import DeltaLakeManager
+from pipelines.storage.writing import restate
+from pipelines.storage.writing.merge import MergeResult
 
 TABLE = "raw_market_data_1h"
 KEYS = ["asset_pair", "timestamp"]
@@ -206,13 +207,13 @@ def test_a_restatement_between_reading_and_writing_is_kept(spark, lake, monkeypa
     lake.append(TABLE, bars(), "a")
     row = bars(count=11, assets=("BTCUSD",)).slice(10, 1)
     other = row.set_column(5, "low", pa.array([1.0]))
-    bury = merge._bury
+    bury = restate._bury
 
     def meanwhile(*arguments):
         lake.append(TABLE, other, "other")
         return bury(*arguments)
 
-    monkeypatch.setattr(merge, "_bury", meanwhile)
+    monkeypatch.setattr(restate, "_bury", meanwhile)
     result = lake.merge_upsert(pd.DataFrame([change(100.5)]), TABLE, KEYS, ["close"])
     assert counts(result) == (1, 0, 0, 0, 0)
     newest = versions(lake, "BTCUSD", DAY0 + timedelta(hours=10)).iloc[-1]

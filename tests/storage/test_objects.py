@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.errors import StorageError
 from pipelines.storage.names import lake_root
-from pipelines.storage.objects import Objects, objects_of
+from pipelines.storage.stores.objects import Objects, objects_of
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -88,7 +88,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipelines.storage.objects.os.fsync", full)
+    monkeypatch.setattr("pipelines.storage.stores.objects.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         objects.put("_things/a", b"new")
     assert objects.read("_things/a") == b"old"

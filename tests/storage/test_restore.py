@@ -18,7 +18,7 @@ from pipelines.batch.jobs import bar_job
 from pipelines.batch.results import BackfillResult
 from pipelines.errors import InvalidRangeError, StorageError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage import restore as restoring
+from pipelines.storage.recovery import restore as restoring
 from pipelines.timeframes import Timeframe, utc_now
 from tests.batch.exchange import BAR, Exchange, count, exchange_settings, stored, truth
 from tests.cli.shell import run

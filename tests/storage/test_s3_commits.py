@@ -16,7 +16,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from pipelines.config import PROJECT_ROOT
-from pipelines.storage.s3 import delta_options, place
+from pipelines.storage.stores.s3 import delta_options, place
 from tests.servers.s3_proxy import S3Proxy
 
 WRITER = Path(__file__).parent / "s3_writer_process.py"

@@ -14,9 +14,9 @@ from bars import bars
 
 from pipelines.errors import StorageError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.locks import turn
 from pipelines.storage.names import LakeRoot, lake_root
-from pipelines.storage.s3 import delta_options, place, region, spark_configuration
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.stores.s3 import delta_options, place, region, spark_configuration
 from tests.conftest import make_settings
 from tests.servers import s3
 

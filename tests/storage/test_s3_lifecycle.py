@@ -20,8 +20,8 @@ from pipelines.cli import main
 from pipelines.config import PROJECT_ROOT, LifecycleSettings
 from pipelines.errors import ConfigError, StorageError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.lifecycle import apply_lifecycle
-from pipelines.storage.s3 import client
+from pipelines.storage.stores.lifecycle import apply_lifecycle
+from pipelines.storage.stores.s3 import client
 from tests.conftest import make_settings
 
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"

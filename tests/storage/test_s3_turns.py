@@ -12,15 +12,15 @@ import pytest
 
 from pipelines.config import PROJECT_ROOT
 from pipelines.errors import StorageError
-from pipelines.storage.leases import Lease, lease
-from pipelines.storage.locks import turn
 from pipelines.storage.names import lake_root
-from pipelines.storage.s3 import place
+from pipelines.storage.stores.leases import Lease, lease
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.stores.s3 import place
 
 HOLDER = """
 import sys, time
-from pipelines.storage.leases import lease
-from pipelines.storage.s3 import place
+from pipelines.storage.stores.leases import lease
+from pipelines.storage.stores.s3 import place
 path, rounds, hold, start = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.stdin.readline()
 for _ in range(rounds):
     with lease(place(path), "some_table", 60, seconds=5) as held:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pipelines.config import Settings
 from pipelines.errors import InvalidRangeError, SnapshotError, StorageError, TableNotFoundError
 from pipelines.storage import CoverageEntry, DeltaLakeManager
-from pipelines.storage.log_cleanup import clean_log
+from pipelines.storage.upkeep.log_cleanup import clean_log
 
 TABLE = "raw_market_data_1h"
 QUIET = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -282,7 +282,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_built_upon(embedded_lake):
 
 
 def test_a_clean_up_killed_anywhere_leaves_all_kept_versions(embedded_lake, monkeypatch):
-    from pipelines.storage.objects import LocalObjects
+    from pipelines.storage.stores.objects import LocalObjects
 
     commits(embedded_lake, 8, (3, 6))
     expected = {v: rows(embedded_lake.read_arrow(TABLE, version=v)) for v in range(6, 9)}

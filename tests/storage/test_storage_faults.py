@@ -20,8 +20,9 @@ from bars import DAY0, bars
 from deltalake import DeltaTable, write_deltalake
 
 from pipelines.errors import ConcurrentWriteError, StorageError, TableNotFoundError
-from pipelines.storage import DeltaLakeManager, optimize
+from pipelines.storage import DeltaLakeManager
 from pipelines.storage.files import live_files
+from pipelines.storage.upkeep import optimize
 from tests.storage.conftest import manager
 from tests.storage.test_engines import checksum, stored
 from tests.storage.victim import QUOTES, TABLE, merge

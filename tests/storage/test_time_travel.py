@@ -18,8 +18,8 @@ from deltalake import DeltaTable, write_deltalake
 from pipelines.config import Settings
 from pipelines.errors import InvalidRangeError, SnapshotError, StorageError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage.log_cleanup import clean_log
-from pipelines.storage.objects import objects_of
+from pipelines.storage.stores.objects import objects_of
+from pipelines.storage.upkeep.log_cleanup import clean_log
 
 TABLE = "raw_market_data_1h"
 MONTHS = [datetime(2026, month, 10, 12, tzinfo=UTC) for month in (1, 2, 3)]
@@ -51,7 +51,7 @@ def rows(table: pa.Table) -> list[tuple]:
 @pytest.fixture
 def clock(monkeypatch):
     """Sets what the writer takes for now."""
-    import pipelines.storage.append as writer
+    import pipelines.storage.writing.append as writer
 
     return lambda instant: monkeypatch.setattr(writer, "utc_now", lambda: instant)
 

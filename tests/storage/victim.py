@@ -20,7 +20,7 @@ from bars import DAY0, bars
 
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage import append as appending
+from pipelines.storage.writing import append as appending
 
 TABLE = "raw_market_data_1h"
 QUOTES = "quotes"

@@ -15,7 +15,7 @@ from bars import DAY0, bars
 
 from pipelines.session import get_spark
 from pipelines.storage import DeltaLakeManager
-from pipelines.storage import append as appending
+from pipelines.storage.writing import append as appending
 
 
 def say(text: str) -> None:

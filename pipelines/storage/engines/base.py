@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
     from pipelines.storage.files import Partition
     from pipelines.storage.results import Merged, Rewritten
-    from pipelines.storage.update import Change
+    from pipelines.storage.writing.update import Change
 
 # One application for all ingesting writers: Delta refuses a commit of it that did not see the one before.
 TRANSACTION_APP = "lakehouse-ingest"

@@ -16,7 +16,6 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from typing_extensions import override
 
 from pipelines.errors import StorageError
-from pipelines.storage.compaction import Layout, compact
 from pipelines.storage.creation import CODEC, property_of
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
@@ -24,6 +23,7 @@ from pipelines.storage.faults import explain
 from pipelines.storage.results import Merged, Rewritten
 from pipelines.storage.scan import literal, quoted
 from pipelines.storage.undeclared import contract_of
+from pipelines.storage.upkeep.compaction import Layout, compact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
     from pipelines.storage.files import Partition
     from pipelines.storage.lake import Lake
-    from pipelines.storage.update import Bound, Change
+    from pipelines.storage.writing.update import Bound, Change
 
 
 class EmbeddedEngine(Engine):

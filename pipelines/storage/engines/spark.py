@@ -19,8 +19,8 @@ from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain, is_concurrent, spark_errors
 from pipelines.storage.files import Partition, partition_columns
-from pipelines.storage.optimize import partition_sql
 from pipelines.storage.results import Merged, Rewritten
+from pipelines.storage.upkeep.optimize import partition_sql
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipelines.config import Settings
     from pipelines.contracts import Contract
     from pipelines.storage.lake import Lake
-    from pipelines.storage.update import Bound, Change
+    from pipelines.storage.writing.update import Bound, Change
 
 # Below it, a second task costs more than it saves.
 _ROWS_PER_TASK = 20_000

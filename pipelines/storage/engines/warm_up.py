@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from pipelines.contracts import contract_for
 from pipelines.storage import creation
-from pipelines.storage.append import Appender
 from pipelines.storage.engines.spark import SparkEngine
 from pipelines.storage.lake import Lake
 from pipelines.storage.names import lake_root
+from pipelines.storage.writing.append import Appender
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from pipelines.contracts import Contract, contract_for
 from pipelines.errors import InvalidRangeError, StorageError, TableNotFoundError
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage.held_files import held_files, stored_files, timeframe_of
-from pipelines.storage.locks import turn
 from pipelines.storage.names import checked_name
-from pipelines.storage.objects import objects_of
+from pipelines.storage.recovery.held_files import held_files, stored_files, timeframe_of
 from pipelines.storage.replay import replayed
-from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.stores.objects import objects_of
+from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Rebuilds:
 
     def _set_aside(self, plan: RebuildPlan) -> None:
         if not self._lake.root.is_local:
-            from pipelines.storage.bucket_versions import move  # noqa: PLC0415 - only for a lake in S3
+            from pipelines.storage.recovery.bucket_versions import move  # noqa: PLC0415 - only for a lake in S3
 
             for path in stored_files(self._lake, plan.table):
                 move(self._lake.root, f"{plan.table}/{path}", f"{plan.aside}/{path}")

@@ -20,14 +20,14 @@ from pipelines.storage.creation import MARKER_TABLE, ORIGIN, claim_origin, prope
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
 from pipelines.storage.files import store_of
-from pipelines.storage.findings import Code, Finding, FsckReport
-from pipelines.storage.fsck import fsck
-from pipelines.storage.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of
-from pipelines.storage.locks import turn
-from pipelines.storage.log_check import LAST_CHECKPOINT, commit_info, commit_path, read
-from pipelines.storage.log_files import log_files
-from pipelines.storage.objects import objects_of
+from pipelines.storage.recovery.findings import Code, Finding, FsckReport
+from pipelines.storage.recovery.fsck import fsck
+from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of
+from pipelines.storage.recovery.log_check import LAST_CHECKPOINT, commit_info, commit_path, read
 from pipelines.storage.replay import RETRACTED
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.stores.objects import objects_of
+from pipelines.storage.travel.log_files import log_files
 from pipelines.storage.undeclared import contract_of, is_declared
 from pipelines.timeframes import EPOCH, Timeframe
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipelines.config import DeltaLakeSettings
     from pipelines.storage.coverage import CoverageLog
     from pipelines.storage.lake import Lake
-    from pipelines.storage.retraction import Retraction
+    from pipelines.storage.recovery.retraction import Retraction
 
 SET_ASIDE = ".corrupt"
 _FILES = (Code.MISSING_FILE, Code.WRONG_SIZE, Code.UNREADABLE_FILE, Code.WRONG_ROWS)
@@ -202,7 +202,7 @@ class _Mender:
     def _brought_back(self, file: HeldFile) -> bool:
         if self._lake.root.is_local:
             return False
-        from pipelines.storage.bucket_versions import bring_back  # noqa: PLC0415 - only a lake in S3 has them
+        from pipelines.storage.recovery.bucket_versions import bring_back  # noqa: PLC0415 - only a lake in S3 has them
 
         return bring_back(self._lake.root, f"{self._table}/{file.path}", file.bytes)
 
@@ -212,7 +212,7 @@ class _Mender:
             place = self._lake.root.path / whole
             place.rename(place.with_name(place.name + SET_ASIDE))
             return
-        from pipelines.storage.bucket_versions import move  # noqa: PLC0415 - only for a lake in S3
+        from pipelines.storage.recovery.bucket_versions import move  # noqa: PLC0415 - only for a lake in S3
 
         move(self._lake.root, whole, whole + SET_ASIDE)
 

@@ -17,11 +17,11 @@ from pipelines.errors import ConcurrentWriteError, InvalidRangeError, StorageErr
 from pipelines.storage.coverage import CoverageLog
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
-from pipelines.storage.held_files import HeldFile, held_files, stored_files, timeframe_of, total_rows
-from pipelines.storage.history import entries
-from pipelines.storage.locks import turn
-from pipelines.storage.moments import moment, open_at
-from pipelines.storage.retraction import Retraction
+from pipelines.storage.recovery.held_files import HeldFile, held_files, stored_files, timeframe_of, total_rows
+from pipelines.storage.recovery.retraction import Retraction
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.travel.history import entries
+from pipelines.storage.travel.moments import moment, open_at
 from pipelines.storage.undeclared import contract_of
 from pipelines.timeframes import EPOCH, Timeframe, utc_now
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from pipelines.storage.findings import Code, Finding, anew, mend
-from pipelines.storage.held_files import LOG_FOLDER
-from pipelines.storage.log_files import LogFiles
+from pipelines.storage.recovery.findings import Code, Finding, anew, mend
+from pipelines.storage.recovery.held_files import LOG_FOLDER
+from pipelines.storage.travel.log_files import LogFiles
 
 LAST_CHECKPOINT = "_last_checkpoint"
 # Spark's name and delta-rs's name of the number of files that a write adds.

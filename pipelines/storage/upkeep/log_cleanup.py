@@ -12,9 +12,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from pipelines.errors import InvalidRangeError, StorageError
-from pipelines.storage.history import entries
-from pipelines.storage.log_files import log_files
-from pipelines.storage.objects import Listed, objects_of
+from pipelines.storage.stores.objects import Listed, objects_of
+from pipelines.storage.travel.history import entries
+from pipelines.storage.travel.log_files import log_files
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:

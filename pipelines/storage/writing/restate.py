@@ -17,10 +17,10 @@ from pipelines.data_quality.dlq import DeadLetterQueue
 from pipelines.edge import DEFECT, EdgeContext, RefusedRow, edge_schema, validate
 from pipelines.monitoring import metrics
 from pipelines.storage.creation import GRANULARITY, ORIGIN, property_of
-from pipelines.storage.merge import Append, MergeResult
 from pipelines.storage.partitions import cut
-from pipelines.storage.restate_input import KEY, PROVIDER, Source, source_rows
 from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.writing.merge import Append, MergeResult
+from pipelines.storage.writing.restate_input import KEY, PROVIDER, Source, source_rows
 from pipelines.timeframes import Timeframe, utc_now
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def restate(
 ) -> MergeResult:
     """Land updates of known rows as restatements, and new rows; what breaks the contract goes to the dead letter queue.
 
-    Arguments and errors are those of `storage.merge.upsert`.
+    Arguments and errors are those of `storage.writing.merge.upsert`.
     """
     table, contract = lake.open(table_name), contract_for(table_name)
     timeframe = _timeframe(table_name, contract)

@@ -14,9 +14,9 @@ from deltalake import DeltaTable
 from pipelines.errors import InvalidRangeError
 from pipelines.storage.creation import property_of
 from pipelines.storage.files import live_files, store_of
-from pipelines.storage.history import entries
 from pipelines.storage.scan import INGESTED_AT, Instant, View, physical_schema
-from pipelines.storage.snapshots import Snapshots, is_snapshot_name
+from pipelines.storage.travel.history import entries
+from pipelines.storage.travel.snapshots import Snapshots, is_snapshot_name
 from pipelines.timeframes import parse_instant, utc_now
 
 if TYPE_CHECKING:

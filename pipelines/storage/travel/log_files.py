@@ -13,7 +13,7 @@ from deltalake.exceptions import DeltaError
 
 from pipelines.errors import StorageError
 from pipelines.storage.files import store_of
-from pipelines.storage.objects import Listed
+from pipelines.storage.stores.objects import Listed
 from pipelines.timeframes import EPOCH
 
 if TYPE_CHECKING:

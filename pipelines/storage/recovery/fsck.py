@@ -14,8 +14,8 @@ from pipelines.contracts import load_contracts
 from pipelines.errors import StorageError
 from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import store_of
-from pipelines.storage.findings import Code, Finding, FsckReport, anew, mend
-from pipelines.storage.held_files import (
+from pipelines.storage.recovery.findings import Code, Finding, FsckReport, anew, mend
+from pipelines.storage.recovery.held_files import (
     LOG_FOLDER,
     HeldFile,
     StoredFile,
@@ -24,10 +24,10 @@ from pipelines.storage.held_files import (
     stored_files,
     timeframe_of,
 )
-from pipelines.storage.log_check import check_log
-from pipelines.storage.log_files import log_files
+from pipelines.storage.recovery.log_check import check_log
 from pipelines.storage.replay import replayed
-from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.travel.log_files import log_files
+from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.storage.undeclared import contract_of, is_declared
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError
 from pipelines.errors import StorageError
 from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import whole_store
-from pipelines.storage.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of, total_rows
+from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of, total_rows
 from pipelines.storage.undeclared import contract_of, is_declared
 
 if TYPE_CHECKING:

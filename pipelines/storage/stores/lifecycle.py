@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import ConfigError, StorageError
 from pipelines.storage.creation import MARKER_TABLE
-from pipelines.storage.s3 import Place, client, endpoint, error_code, explained
+from pipelines.storage.stores.s3 import Place, client, endpoint, error_code, explained
 
 if TYPE_CHECKING:
     from types_boto3_s3.literals import TransitionDefaultMinimumObjectSizeType, TransitionStorageClassType

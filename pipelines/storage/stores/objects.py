@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from pipelines.errors import StorageError
-from pipelines.storage.s3 import client, error_code, explained
+from pipelines.storage.stores.s3 import client, error_code, explained
 
 if TYPE_CHECKING:
     from pipelines.storage.names import LakeRoot
-    from pipelines.storage.s3 import Place
+    from pipelines.storage.stores.s3 import Place
 
 _PATH = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
 _TEMPORARY = re.compile(r"\..*\.tmp")

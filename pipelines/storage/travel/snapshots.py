@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.errors import LakehouseError, SnapshotError, StorageError
 from pipelines.storage.creation import MARKER_TABLE
-from pipelines.storage.objects import Objects, objects_of
+from pipelines.storage.stores.objects import Objects, objects_of
 from pipelines.timeframes import parse_instant, utc_now
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.storage.footprint import ASSETS, LAYERS, OTHER, Footprint, TableFootprint, footprint
+from pipelines.storage.stores.footprint import ASSETS, LAYERS, OTHER, Footprint, TableFootprint, footprint
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from pyarrow.fs import FileType
 from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
-from pipelines.storage.locks import turn
-from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.travel.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from pipelines.storage.lake import Lake

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from pipelines.errors import ConcurrentWriteError, ContractError, StorageError
 from pipelines.storage.creation import GRANULARITY, property_of
-from pipelines.storage.dedupe import Decision, decide
 from pipelines.storage.engines.base import TRANSACTION_APP, Ticket
-from pipelines.storage.locks import turn
 from pipelines.storage.partitions import add_partitions
 from pipelines.storage.results import AppendResult
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.writing.dedupe import Decision, decide
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:

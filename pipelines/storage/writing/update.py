@@ -15,11 +15,11 @@ import pyarrow as pa
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import ConcurrentWriteError, ContractError
 from pipelines.storage.creation import GRANULARITY, property_of
-from pipelines.storage.dedupe import ROW, last_of_each
 from pipelines.storage.files import partition_columns
-from pipelines.storage.locks import turn
 from pipelines.storage.partitions import partition_dates
 from pipelines.storage.scan import physical_schema
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.writing.dedupe import ROW, last_of_each
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -16,9 +16,9 @@ import pyarrow.dataset as ds
 
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import InvalidRangeError
-from pipelines.storage.diff_files import Group, Pair
-from pipelines.storage.moments import Moment, open_at
 from pipelines.storage.scan import INGESTED_AT
+from pipelines.storage.travel.diff_files import Group, Pair
+from pipelines.storage.travel.moments import Moment, open_at
 from pipelines.storage.undeclared import contract_of
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.creation import CODEC, property_of
 from pipelines.storage.delta_rs import KEEP_LOG, landed_version
 from pipelines.storage.faults import explain
-from pipelines.storage.file_statistics import indexed_columns, statistics
 from pipelines.storage.files import DataFile, Partition, live_files, partition_columns, store_of
 from pipelines.storage.results import Rewritten
 from pipelines.storage.scan import physical_schema
-from pipelines.storage.zorder import zordered
+from pipelines.storage.upkeep.file_statistics import indexed_columns, statistics
+from pipelines.storage.upkeep.zorder import zordered
 
 if TYPE_CHECKING:
     import pyarrow.fs as pafs

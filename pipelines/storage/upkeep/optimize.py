@@ -10,11 +10,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import StorageError
-from pipelines.storage.file_statistics import indexed_columns
 from pipelines.storage.files import Partition, live_files, partition_columns
-from pipelines.storage.locks import turn
 from pipelines.storage.scan import checked_columns
+from pipelines.storage.stores.locks import turn
 from pipelines.storage.undeclared import contract_of
+from pipelines.storage.upkeep.file_statistics import indexed_columns
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -85,10 +85,10 @@ def upsert(
     columns = None if update_columns is None else _names(update_columns)
     table = lake.open(table_name)
     if property_of(table, "delta.appendOnly") == "true":
-        from pipelines.storage.restate import restate  # noqa: PLC0415 - the edge is slow to import
+        from pipelines.storage.writing.restate import restate  # noqa: PLC0415 - the edge is slow to import
 
         return restate(lake, settings, append, rows, table_name, keys, columns)
-    from pipelines.storage.update import update  # noqa: PLC0415 - one of the two
+    from pipelines.storage.writing.update import update  # noqa: PLC0415 - one of the two
 
     done = update(lake, engine, settings.delta_lake.commit_retries, rows, table, table_name, keys, columns)
     return MergeResult(table_name, done.version, "", done.updated, done.inserted, done.unchanged, 0, done.duplicates)

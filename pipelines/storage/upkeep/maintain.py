@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.storage.files import Partition, live_files
-from pipelines.storage.locks import turn
-from pipelines.storage.log_cleanup import clean_log
-from pipelines.storage.maintenance import vacuum
-from pipelines.storage.optimize import rewrite
-from pipelines.storage.snapshots import Snapshots
+from pipelines.storage.stores.locks import turn
+from pipelines.storage.travel.snapshots import Snapshots
+from pipelines.storage.upkeep.log_cleanup import clean_log
+from pipelines.storage.upkeep.optimize import rewrite
+from pipelines.storage.upkeep.vacuum import vacuum
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

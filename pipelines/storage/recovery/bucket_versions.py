@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipelines.storage.s3 import client, error_code, explained, place
+from pipelines.storage.stores.s3 import client, error_code, explained, place
 
 if TYPE_CHECKING:
     from pipelines.storage.names import LakeRoot

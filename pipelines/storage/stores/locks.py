@@ -30,7 +30,7 @@ def turn(root: LakeRoot, table_name: str, patience_seconds: float = 120.0) -> It
     if root.is_local:
         waiting: AbstractContextManager[bool] = _locked(root, table_name, patience_seconds)
     elif root.is_s3:
-        from pipelines.storage.leases import lease  # noqa: PLC0415 - only for S3
+        from pipelines.storage.stores.leases import lease  # noqa: PLC0415 - only for S3
 
         waiting = lease(root.place, table_name, patience_seconds)
     else:

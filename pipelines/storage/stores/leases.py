@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pipelines.errors import StorageError
-from pipelines.storage.s3 import Place, client, error_code, explained
+from pipelines.storage.stores.s3 import Place, client, error_code, explained
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client

@@ -1,0 +1,1 @@
+"""Finding what is lost or damaged, and getting it back."""

@@ -1,0 +1,1 @@
+"""Local disk and S3: small files, turns, lifecycle, cost."""

@@ -1,0 +1,1 @@
+"""Tables as they were: history, moments, snapshots, differences."""

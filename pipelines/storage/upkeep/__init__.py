@@ -1,0 +1,1 @@
+"""Fewer, larger files and shorter logs."""

@@ -1,0 +1,1 @@
+"""What lands in tables: appends that drop repeats, and merges."""
