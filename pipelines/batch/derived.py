@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.batch.aggregation import aggregate, whole_bars
 from pipelines.batch.coverage import CoverageMap
-from pipelines.batch.landing import Delivery, Work
+from pipelines.batch.deliveries import Delivery, Work
 from pipelines.batch.results import FailedWindow
 from pipelines.contracts import load_contracts
 from pipelines.edge import EdgeContext, RefusedRow, validate

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pipelines.batch.chain import ProviderChain
 from pipelines.batch.coverage import CoverageMap
+from pipelines.batch.deliveries import Delivery, Work
 from pipelines.batch.derived import DerivedBars
-from pipelines.batch.landing import Delivery, Landing, Work
+from pipelines.batch.landing import Landing
 from pipelines.batch.progress import Progress
 from pipelines.batch.results import BackfillResult, FailedWindow, IngestResult
 from pipelines.calendars import expected_opens

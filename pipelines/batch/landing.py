@@ -4,79 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.batch.coverage import COVERED, REJECTED, vouched
-from pipelines.batch.jobs import Job
+from pipelines.batch.deliveries import (
+    Batch,
+    Delivery,
+    Work,
+    grouped,
+    newest_in,
+    note_covered,
+    rejected_in,
+    validated,
+)
 from pipelines.batch.progress import Progress
-from pipelines.batch.results import FailedWindow, IngestResult
+from pipelines.batch.results import FailedWindow
 from pipelines.contracts import load_contracts
 from pipelines.data_quality.dlq import DeadLetterQueue
-from pipelines.edge import EdgeContext, EdgeResult, RefusedRow, validate
-from pipelines.errors import LakehouseError
+from pipelines.edge import EdgeContext, RefusedRow
+from pipelines.errors import ConcurrentWriteError, LakehouseError
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.monitoring import metrics
 from pipelines.storage import AppendResult, CoverageEntry, DeltaLakeManager
-from pipelines.timeframes import utc_now
+from pipelines.timeframes import Timeframe, utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pipelines.config import Settings
-    from pipelines.sources.base import Capabilities, Page
 
 _COMMITS_AT_ONCE = 2
-
-
-@dataclass(slots=True)
-class Work:
-    """A job under way and what has become of it."""
-
-    job: Job
-    result: IngestResult
-
-    @property
-    def table(self) -> str:
-        """The physical table the job lands in."""
-        return load_contracts()[self.job.dataset].table_for(self.job.timeframe)
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A page on its way into the lake; `rejected` marks time whose finer rows were refused."""
-
-    work: Work
-    provider: str
-    capabilities: Capabilities
-    page: Page
-    rejected: IntervalSet = field(default_factory=IntervalSet)
-
-
-@dataclass(slots=True)
-class _Batch:
-    """All deliveries of one series and provider in one commit."""
-
-    deliveries: list[Delivery]
-    checked: EdgeResult
-    refused_whole: bool = False
-
-    @property
-    def work(self) -> Work:
-        return self.deliveries[0].work
-
-    @property
-    def provider(self) -> str:
-        return self.deliveries[0].provider
-
-    @property
-    def covered(self) -> IntervalSet:
-        return IntervalSet(delivery.page.covered for delivery in self.deliveries)
 
 
 class Landing:
@@ -151,9 +112,9 @@ class Landing:
         self._to_dlq(work, provider, "schema_validation_failed", refused)
 
     def _land(self, table: str, deliveries: list[Delivery]) -> None:
-        batches: list[_Batch] = []
+        batches: list[Batch] = []
         try:
-            batches = [self._checked(group) for group in _grouped(deliveries)]
+            batches = [self._checked(group) for group in grouped(deliveries)]
             self._commit(table, [batch for batch in batches if not batch.refused_whole])
         except (LakehouseError, OSError, pa.ArrowException) as error:
             metrics.ingestion_errors_total.labels(error_type=type(error).__name__).inc()
@@ -161,7 +122,7 @@ class Landing:
                 failure = FailedWindow(delivery.page.covered, delivery.provider, f"not landed: {error}")
                 delivery.work.result.failed.append(failure)
 
-    def _checked(self, deliveries: list[Delivery]) -> _Batch:
+    def _checked(self, deliveries: list[Delivery]) -> Batch:
         first = deliveries[0]
         job = first.work.job
         context = EdgeContext(
@@ -174,11 +135,11 @@ class Landing:
             adjusted=first.capabilities.adjusted,
             derived=first.page.derived,
         )
-        batch = _Batch(deliveries, _validated([delivery.page.table for delivery in deliveries], context))
+        batch = Batch(deliveries, validated([delivery.page.table for delivery in deliveries], context))
         self._refuse_bad(batch)
         return batch
 
-    def _refuse_bad(self, batch: _Batch) -> None:
+    def _refuse_bad(self, batch: Batch) -> None:
         checked, result = batch.checked, batch.work.result
         suite, status = batch.work.job.dataset, "passed" if not checked.refused else "failed"
         metrics.data_quality_checks_total.labels(suite=suite, status=status).inc()
@@ -211,8 +172,9 @@ class Landing:
         metrics.ingestion_errors_total.labels(error_type="rejected_rows").inc(len(refused))
         return path
 
-    def _commit(self, table: str, batches: list[_Batch]) -> None:
+    def _commit(self, table: str, batches: list[Batch]) -> None:
         rows = [batch.checked.good for batch in batches if batch.checked.good.num_rows]
+        appended: AppendResult | None = None
         if rows:
             appended = self._manager.append(table, pa.concat_tables(rows), self._run_id, synthetic=self._synthetic)
             start = 0
@@ -220,11 +182,28 @@ class Landing:
                 self._count(batch, appended.part(start, batch.checked.good.num_rows))
                 start += batch.checked.good.num_rows
             self._progress.landed(appended.rows)
-        entries = [entry for batch in batches for entry in self._coverage(batch)]
+        claims = [list(self._coverage(batch)) for batch in batches]
+        entries = [entry for found in claims for entry in found]
         if entries:
             self._manager.coverage.record(entries, self._run_id, synthetic=self._synthetic)
+            if appended is not None and self._manager.undone_since(table, appended.version):
+                self._take_back(table, entries)
+        for batch, found in zip(batches, claims, strict=True):
+            note_covered(batch, found)
 
-    def _count(self, batch: _Batch, landed: AppendResult) -> None:
+    def _take_back(self, table: str, entries: Sequence[CoverageEntry]) -> None:
+        """Claim none of it: rows may be gone that were there when they were appended, and those left are repeats."""
+        spans: dict[str, IntervalSet] = {}
+        for entry in entries:
+            spans[entry.subject] = spans.get(entry.subject, IntervalSet()) | IntervalSet(
+                [Interval(entry.start, entry.end)]
+            )
+        dataset, timeframe = entries[0].dataset, entries[0].timeframe
+        frame = Timeframe(timeframe) if timeframe else None
+        self._manager.coverage.retract(dataset, frame, spans, self._run_id)
+        raise ConcurrentWriteError(f"{table} was restored or repaired while it was appended to; run it again")
+
+    def _count(self, batch: Batch, landed: AppendResult) -> None:
         result = batch.work.result
         result.new += landed.new
         result.restated += landed.restated
@@ -233,22 +212,17 @@ class Landing:
         labels = {"asset_pair": result.subject, "timeframe": timeframe, "provider": batch.provider}
         metrics.ingestion_records_total.labels(**labels).inc(landed.rows)
 
-    def _coverage(self, batch: _Batch) -> Iterable[CoverageEntry]:
-        job, result, good = batch.work.job, batch.work.result, batch.checked.good
+    def _coverage(self, batch: Batch) -> Iterable[CoverageEntry]:
+        job, good = batch.work.job, batch.checked.good
         step = job.timeframe.step if job.timeframe else timedelta(microseconds=1)
-        event_time = load_contracts()[job.dataset].event_time or "timestamp"
-        newest = pc.max(good[event_time]).as_py() if good.num_rows else None
+        newest = newest_in(batch)
         settled = self._clock() - timedelta(seconds=self._settings.ingest.settling_delay_seconds)
         if job.timeframe:
             settled = job.timeframe.floor(settled)
-        rejected = _rejected(batch, step, event_time)
+        rejected = rejected_in(batch, step)
         done = vouched(batch.covered, newest + step if newest else None, settled)
-        covered = done - rejected
-        result.covered = result.covered | covered
-        if newest and (result.watermark is None or newest > result.watermark):
-            result.watermark = newest
         found: list[tuple[Literal["covered", "rejected"], IntervalSet]] = [
-            (COVERED, covered),
+            (COVERED, done - rejected),
             (REJECTED, rejected & batch.covered),
         ]
         for status, parts in found:
@@ -263,44 +237,3 @@ class Landing:
                     status=status,
                     rows=good.num_rows,
                 )
-
-
-def _grouped(deliveries: list[Delivery]) -> list[list[Delivery]]:
-    groups: dict[tuple[int, str, bool], list[Delivery]] = defaultdict(list)
-    for delivery in sorted(deliveries, key=lambda item: item.page.covered):
-        groups[id(delivery.work), delivery.provider, delivery.page.derived].append(delivery)
-    return list(groups.values())
-
-
-def _validated(tables: list[pa.Table], context: EdgeContext) -> EdgeResult:
-    """Validate pages together where their loose types agree: one pass over many small pages is far cheaper."""
-    alike: dict[str, list[pa.Table]] = defaultdict(list)
-    for table in tables:
-        alike[table.schema.to_string()].append(table)
-    parts = [validate(pa.concat_tables(group), context) for group in alike.values()]
-    if len(parts) == 1:
-        return parts[0]
-    good = pa.concat_tables([part.good for part in parts])
-    # Types differ only where a value was wrong; fold repeats across the parts too.
-    folded = validate(good, context)
-    return EdgeResult(
-        folded.good,
-        [row for part in parts for row in part.refused] + folded.refused,
-        sum(part.repeated for part in parts) + folded.repeated,
-    )
-
-
-def _rejected(batch: _Batch, step: timedelta, event_time: str) -> IntervalSet:
-    """Return the time whose rows were refused; a row without a readable time may be any of those absent."""
-    known = IntervalSet(
-        Interval(row.event_time, row.event_time + step) for row in batch.checked.refused if row.event_time is not None
-    )
-    known = known | IntervalSet(part for delivery in batch.deliveries for part in delivery.rejected)
-    landed = (
-        IntervalSet(Interval(when, when + step) for when in batch.checked.good[event_time].to_pylist())
-        if (batch.checked.refused)
-        else IntervalSet()
-    )
-    if any(row.event_time is None for row in batch.checked.refused):
-        return (known | batch.covered) - landed
-    return known - landed

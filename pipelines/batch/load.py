@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.batch.deliveries import Delivery, Work
 from pipelines.batch.jobs import Job
-from pipelines.batch.landing import Delivery, Landing, Work
+from pipelines.batch.landing import Landing
 from pipelines.batch.progress import Progress
 from pipelines.batch.results import BackfillResult, IngestResult
 from pipelines.contracts import Contract

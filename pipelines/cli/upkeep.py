@@ -50,15 +50,12 @@ def show_maintenance(
 def _show_tables(done: Sequence[Maintained]) -> None:
     headings = [
         Heading("table"),
-        Heading("files before", number=True),
-        Heading("after", number=True),
-        Heading("size before", number=True),
-        Heading("after", number=True),
+        Heading("files", number=True),
         Heading("most in a partition", number=True),
-        Heading("after", number=True),
+        Heading("size", number=True),
         Heading("compacted", number=True),
         Heading("vacuumed", number=True),
-        Heading("log entries", number=True),
+        Heading("log files", number=True),
     ]
     show_table(headings, [_row(each) for each in done])
 
@@ -67,16 +64,17 @@ def _row(each: Maintained) -> list[str]:
     before, after = each.before, each.after
     return [
         each.table,
-        count(before.files),
-        count(after.files),
-        size(before.bytes),
-        size(after.bytes),
-        count(before.most_in_partition),
-        count(after.most_in_partition),
+        _change(count(before.files), count(after.files)),
+        _change(count(before.most_in_partition), count(after.most_in_partition)),
+        _change(size(before.bytes), size(after.bytes)),
         count(each.in_need),
         count(each.vacuumed_files),
         count(each.log_files),
     ]
+
+
+def _change(before: str, after: str) -> str:
+    return before if before == after else f"{before} → {after}"
 
 
 def _summary(done: Sequence[Maintained], *, dry_run: bool) -> str:

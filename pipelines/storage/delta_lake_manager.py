@@ -314,6 +314,12 @@ class DeltaLakeManager:
         wanted = version_of(self._lake, table_name, version, as_of_timestamp, snapshot)
         return restore(self._lake, self.coverage, table_name, wanted, dry_run=dry_run, force=force)
 
+    def undone_since(self, table_name: str, version: int) -> bool:
+        """Say whether a table was restored, repaired or rebuilt after a version; see `storage.recovery.undone`."""
+        from pipelines.storage.recovery.undone import undone_since  # noqa: PLC0415 - reading never needs it
+
+        return undone_since(self._lake, table_name, version)
+
     def fsck(self, table_name: str, deep: bool = False) -> FsckReport:
         """Check a table's log and files against what is there; changes nothing, see `storage.recovery.fsck`."""
         from pipelines.storage.recovery.fsck import fsck  # noqa: PLC0415 - reading never needs it

@@ -28,4 +28,7 @@ def add_partitions(data: pa.Table, contract: Contract, granularity: str | None) 
 
 def partition_dates(times: pa.ChunkedArray, granularity: str | None) -> pa.ChunkedArray:
     """Return the partition date of each instant; days if nothing else is said."""
-    return pc.floor_temporal(times, unit=granularity or "day").cast(pa.timestamp("us")).cast(pa.date32())
+    if granularity in {None, "day"}:
+        # A plain cut of the number, many times as fast as the calendar.
+        return times.cast(pa.timestamp("us")).cast(pa.date32(), safe=False)
+    return pc.floor_temporal(times, unit=granularity).cast(pa.timestamp("us")).cast(pa.date32())

@@ -20,7 +20,7 @@ from pipelines.batch.engine import Backfill
 from pipelines.batch.jobs import bar_job
 from pipelines.batch.rebuild import Rebuild
 from pipelines.batch.results import BackfillResult
-from pipelines.errors import TableNotFoundError
+from pipelines.errors import SnapshotError, TableNotFoundError
 from pipelines.storage import DeltaLakeManager
 from pipelines.storage.recovery.findings import Code
 from pipelines.storage.recovery.log_check import commit_of
@@ -154,6 +154,33 @@ def test_a_cut_off_newest_commit_never_was(lake, exchange, harm: Callable[[Path]
     assert again.total("new") == 48
     assert_whole(exchange, lake)
     assert codes(lake)[0] == "orphans"
+
+
+def test_a_snapshot_of_a_commit_that_never_was_is_not_taken_for_one_of_the_next(lake, exchange):
+    lake.snapshots.create("before", "a note")
+    pinned = lake.snapshots.get("before").tables
+    backfill(lake, "2025-12-10", "2025-12-11")
+    lake.snapshots.create("after")
+    cut_between_lines(commit_file(lake.storage_path, H1, lake.snapshots.get("after").version_of(H1)))
+    done = lake.repair(H1)
+    assert done.left.ok
+    assert any("out of the snapshot after" in line for line in done.done)
+    assert lake.snapshots.get("before").tables == pinned
+    assert set(lake.snapshots.get("after").tables) == {"ingest_coverage", H4}
+    backfill(lake, "2025-12-11", "2025-12-12")
+    with pytest.raises(SnapshotError, match=f"after has no table {H1}; it has ingest_coverage, {H4}"):
+        lake.read_table(H1, snapshot="after")
+    assert len(lake.read_table(H1, snapshot="before")) == 2 * 3 * 24
+    assert len(lake.read_table(H4, snapshot="after")) == 2 * 4 * 6
+
+
+def test_a_snapshot_does_not_miss_a_table_that_never_was(lake):
+    for number in range(1, newest(lake.storage_path, H1) + 1):
+        commit_file(lake.storage_path, H1, number).unlink()
+    lake.snapshots.create("only")
+    cut(commit_file(lake.storage_path, H1, 0))
+    assert lake.repair(H1).left.ok
+    assert set(lake.snapshots.get("only").tables) == {"ingest_coverage", H4}
 
 
 def test_a_table_whose_only_commit_is_cut_off_never_was(lake, exchange):

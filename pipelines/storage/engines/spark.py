@@ -5,18 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 from functools import reduce
-from itertools import pairwise
 from operator import and_, or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
 from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
+from pipelines.storage.engines.staging import stage
 from pipelines.storage.faults import explain, is_concurrent, spark_errors
 from pipelines.storage.files import Partition, partition_columns
 from pipelines.storage.results import Merged, Rewritten
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
     from pipelines.storage.lake import Lake
     from pipelines.storage.writing.update import Bound, Change
-
-# Below it, a second task costs more than it saves.
-_ROWS_PER_TASK = 20_000
 
 
 class SparkEngine(Engine):
@@ -61,7 +57,7 @@ class SparkEngine(Engine):
         try:
             folder = Path(tempfile.mkdtemp(prefix="lakehouse-stage-"))
             spark = self._spark()
-            _stage(rows, contract, folder, spark.sparkContext.defaultParallelism)
+            stage(rows, contract, folder, spark.sparkContext.defaultParallelism)
             _write(spark, contract, folder, self._lake.root.spark_uri(table_name), ticket)
         except (OSError, pa.ArrowException) as error:
             doing = f"cannot stage rows for {table_name} in {tempfile.gettempdir()}"
@@ -109,36 +105,6 @@ class SparkEngine(Engine):
         from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed
 
         return get_spark(self._settings, needs=self._lake.root.spark_jars)
-
-
-def _stage(rows: pa.Table, contract: Contract, folder: Path, tasks: int) -> None:
-    """Hand rows to the JVM as one file per task: cheaper than a socket, and the driver never holds them.
-
-    No partition is in two files, so each gets one new data file, and nothing has to be shuffled.
-    """
-    order = [*contract.partition_columns, *([contract.event_time] if contract.event_time else [])]
-    if order:
-        rows = rows.sort_by([(name, "ascending") for name in order])
-    borders = _borders(rows, contract.partition_columns, min(tasks, max(1, rows.num_rows // _ROWS_PER_TASK)))
-    for number, (start, end) in enumerate(pairwise(borders)):
-        part = rows.slice(start, end - start)
-        # Spark cuts a file between row groups only.
-        pq.write_table(part, folder / f"{number:03}.parquet", compression="NONE", row_group_size=part.num_rows)
-
-
-def _borders(rows: pa.Table, partition_columns: Sequence[str], tasks: int) -> list[int]:
-    """Return where to cut sorted rows into about equal parts, between partitions."""
-    count = rows.num_rows
-    if not partition_columns:
-        return [0, count]
-    changes = np.zeros(count, bool)
-    for name in partition_columns:
-        codes = rows[name].combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
-        changes[1:] |= codes[1:] != codes[:-1]
-    starts = np.flatnonzero(changes)
-    wanted = [count * task // tasks for task in range(1, tasks)]
-    cuts = {int(starts[np.searchsorted(starts, want)]) for want in wanted if len(starts) and want <= starts[-1]}
-    return [0, *sorted(cuts), count]
 
 
 def _write(spark: SparkSession, contract: Contract, files: Path, uri: str, ticket: Ticket) -> None:

@@ -109,8 +109,11 @@ class Rebuilds:
         objects.put(_path(plan.table), _written(plan))
         with turn(self._lake.root, plan.table):
             frame = timeframe_of(plan.table, contract)
-            self._coverage.retract(contract.id, frame, None, uuid.uuid4().hex)
+            run_id = uuid.uuid4().hex
+            self._coverage.retract(contract.id, frame, None, run_id)
             self._set_aside(plan)
+            # What a backfill recorded meanwhile is about the old table.
+            self._coverage.retract(contract.id, frame, None, run_id)
         plan = replace(plan, started=True)
         objects.put(_path(plan.table), _written(plan))
         return plan

@@ -28,6 +28,7 @@ from pipelines.storage.replay import RETRACTED
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.stores.objects import objects_of
 from pipelines.storage.travel.log_files import log_files
+from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.storage.undeclared import contract_of, is_declared
 from pipelines.timeframes import EPOCH, Timeframe
 
@@ -65,7 +66,8 @@ def repair(
     """Check a table and mend what can be mended safely; what is not is left, with its remedy named.
 
     Rows that are lost are forgotten by the log and by the coverage log, so that the next backfill fetches them again.
-    Stop backfills of the table first.
+    A snapshot that pins a commit which counts as never made loses this table, and keeps its others. A backfill that is
+    at work at the same time claims nothing that is lost: it fails, and fetches that again the next time.
 
     Raises:
         TableNotFoundError: there is no such table, and nothing says that there should be.
@@ -147,15 +149,28 @@ class _Mender:
         """Take the newest commit for one that never was. Coverage first: a kill in between costs a refetch only."""
         version = found[0].version or 0
         since = self._time_of(version - 1)
+        # The next commit gets that number: a snapshot of this one must not be taken for one of that.
+        unpinned = Snapshots(self._lake).unpin(self._table, version)
         if self._table == MARKER_TABLE:
             self._log_file_aside(commit_path(version))
             self._retract_everything()
         else:
-            if self._contract is not None:
-                frame = timeframe_of(self._table, self._contract)
-                self.retracted += self._coverage.retract_after(self._contract.id, frame, since, self._run_id)
+            self._retract_after(since)
             self._log_file_aside(commit_path(version))
+            # What a backfill recorded meanwhile is about this commit too.
+            self._retract_after(since)
+        self.done += [
+            f"took {self._table} out of the snapshot {name}, which pinned commit {version}; it keeps its other tables"
+            for name in unpinned
+        ]
         self.done.append(f"set {found[0].where} aside: {found[0].what}; its rows count as never committed")
+
+    def _retract_after(self, since: datetime) -> None:
+        if self._contract is None:
+            return
+        frame = timeframe_of(self._table, self._contract)
+        found = self._coverage.retract_after(self._contract.id, frame, since, self._run_id)
+        self.retracted += [each for each in found if each.lost]
 
     def _time_of(self, version: int) -> datetime:
         """Return when a version was committed; the beginning of time if its commit does not say."""
@@ -185,7 +200,8 @@ class _Mender:
             return
         doubtful = self._table == MARKER_TABLE and self._may_retract({finding.where for finding in lost})
         # Coverage first: a kill in between costs a refetch only.
-        self._retract(self._contract, [held[finding.where] for finding in lost])
+        gone = [held[finding.where] for finding in lost]
+        self._retract(self._contract, gone)
         for finding in lost:
             if finding.code is not Code.MISSING_FILE:
                 self._data_file_aside(finding.where)
@@ -195,6 +211,8 @@ class _Mender:
             raise ConcurrentWriteError(f"another writer of {self._table} was faster; run the repair again") from error
         except (DeltaError, OSError) as error:
             raise StorageError(explain(error, f"cannot repair {self._table}")) from error
+        # What a backfill recorded meanwhile may be about these files; one that records later sees this commit.
+        self._retract(self._contract, gone)
         self.done += [f"forgot {finding.where}: {finding.what}" for finding in lost]
         if doubtful:
             self._retract_everything()

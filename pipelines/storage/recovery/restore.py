@@ -23,7 +23,7 @@ from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.history import entries
 from pipelines.storage.travel.moments import moment, open_at
 from pipelines.storage.undeclared import contract_of
-from pipelines.timeframes import EPOCH, Timeframe, utc_now
+from pipelines.timeframes import EPOCH, Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -88,8 +88,8 @@ def restore(
     """Make an earlier version of a table its newest one, as a new commit, which can be undone in the same way.
 
     Coverage recorded since is taken back, and that of bars built from this table's, so that the next backfill fetches
-    what is missing now. A backfill that is at work at the same time may claim rows that the restore removes: stop it
-    first.
+    what is missing now. A backfill that is at work at the same time claims nothing that the restore removes: it fails,
+    and fetches that again the next time.
 
     Args:
         lake: the lake.
@@ -132,11 +132,11 @@ def restore(
             retracted = [
                 each for frame, by in scopes for each in coverage.retract_after(contract.id, frame, since, run_id, by)
             ]
-            settled = utc_now()
             _restore(lake, table_name, version, ignore_missing=bool(missing))
-            # What a backfill recorded meanwhile is about rows that it committed before.
+            # What a backfill recorded meanwhile is about rows that it committed before; it may be dated earlier. One
+            # that records later sees this commit, and takes its claim back itself.
             for frame, by in scopes:
-                coverage.retract_after(contract.id, frame, settled, run_id, by)
+                coverage.retract_after(contract.id, frame, since, run_id, by)
     return RestoreResult(
         table=table_name,
         restored=version,

@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -135,6 +135,21 @@ class Snapshots:
             StorageError: a snapshot cannot be read, so that nothing may be taken as not needed.
         """
         return sorted({each.tables[table_name] for each in self.list() if table_name in each.tables})
+
+    def unpin(self, table_name: str, version: int) -> tuple[str, ...]:
+        """Take a table out of the snapshots that pin a version of it which is lost; returns their names.
+
+        Raises:
+            StorageError: a snapshot cannot be read or written.
+        """
+        found = [each for each in self.list() if each.tables.get(table_name) == version]
+        for each in found:
+            left = {name: pinned for name, pinned in each.tables.items() if name != table_name}
+            try:
+                self._objects.put(_path(each.name), _written(replace(each, tables=left)))
+            except OSError as error:
+                raise StorageError(f"cannot write the snapshot {each.name}: {error}") from error
+        return tuple(each.name for each in found)
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all snapshots, sorted."""
