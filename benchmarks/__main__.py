@@ -1,13 +1,13 @@
-"""Runs the benchmarks: `python -m benchmarks [--only backfill|volume|startup] [--quick] [--write]`."""
+"""Runs the benchmarks: `python -m benchmarks [--only NAME] [--quick] [--write]`."""
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import backfill, report, startup, volume
+from benchmarks import backfill, longlog, pruning, report, startup, tables, volume
 from benchmarks.measure import say
 
-_NAMES = ("backfill", "volume", "startup")
+_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning")
 
 
 def main() -> None:
@@ -30,6 +30,16 @@ def main() -> None:
         days = 36 if given.quick else 365
         say(f"volume, {days} days:")
         sections["volume"] = report.volume_table(volume.measure(days), days)
+    if "longlog" in wanted:
+        say("a long log:")
+        sections["longlog"] = report.startup_table(longlog.measure())
+    if "tables" in wanted:
+        say("writes, merges, compactions:")
+        sections["tables"] = report.tables_table(tables.measure(14 if given.quick else 139))
+    if "pruning" in wanted:
+        days = 36 if given.quick else 365
+        say("queries:")
+        sections["pruning"] = report.pruning_table(pruning.measure(days), days)
     for name, table in sections.items():
         print(f"{table}\n")
         if given.write:

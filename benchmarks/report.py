@@ -13,11 +13,14 @@ import psutil
 
 from benchmarks.backfill import Result
 from benchmarks.measure import ROOT, BenchmarkError
+from benchmarks.pruning import LAYOUTS, Query
 from benchmarks.startup import Startup
+from benchmarks.tables import Task
 from benchmarks.volume import ASSETS, Volume
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 _MIB = 2**20
+_BASES = {"spark": "stock", "spark, C2": "stock", "embedded": "delta-rs"}
 
 
 def backfill_table(results: Sequence[Result], days: int) -> str:
@@ -69,6 +72,49 @@ def startup_table(results: Sequence[Startup]) -> str:
     return (
         f"{_machine()} Median of five; none of them starts a JVM.\n\n{_table(['command', 'seconds', 'x bare'], rows)}"
     )
+
+
+def tables_table(results: Sequence[Task]) -> str:
+    """Return the table of writes, merges and compactions, with the ratio of each engine to what it builds upon."""
+    bases = {(each.task, each.who): each for each in results}
+    head = ["task", "by", "first s", "second s", "first, ratio", "second, ratio", "files", "Python MiB", "JVM MiB"]
+    rows = []
+    for each in results:
+        base = bases[each.task, _BASES.get(each.who, each.who)]
+        rows.append(
+            [
+                each.task,
+                each.who,
+                f"{each.first:.2f}",
+                "" if each.second is None else f"{each.second:.2f}",
+                f"{each.first / base.first:.2f}",
+                "" if each.second is None or base.second is None else f"{each.second / base.second:.2f}",
+                f"{each.files:,}",
+                _mib(each.run.usage.python_peak),
+                _mib(each.run.usage.jvm_peak),
+            ]
+        )
+    return f"{_machine()}\n\n{_table(head, rows)}"
+
+
+def pruning_table(results: Sequence[Query], days: int) -> str:
+    """Return the table of queries, with the speed-up over the full scan by the same reader."""
+    scans = {each.reader: each.seconds for each in results if each.layout == LAYOUTS[0]}
+    head = ["layout", "reader", "ms", "x full scan", "files", "files read", "skipped", "MiB read"]
+    rows = [
+        [
+            each.layout,
+            each.reader,
+            f"{each.seconds * 1000:,.0f}",
+            f"{scans[each.reader] / each.seconds:.1f}",
+            f"{each.files:,}",
+            f"{each.read_files:,}",
+            f"{1 - each.read_files / each.files:.1%}",
+            f"{each.read_bytes / _MIB:.1f}",
+        ]
+        for each in results
+    ]
+    return f"{_machine()} 10 assets x {days} days of 1m bars; 1 asset, 7 days.\n\n{_table(head, rows)}"
 
 
 def write(name: str, table: str) -> None:

@@ -48,14 +48,19 @@ def measure() -> list[Startup]:
         }
         run([lakehouse, *_BACKFILL, "--json"], env)
         return [
-            _median("bare interpreter", [PYTHON, "-c", "pass"], env),
-            _median("lakehouse --help", [lakehouse, "--help"], env),
-            _median("lakehouse status", [lakehouse, "status"], env),
-            _median("backfill with nothing missing", [lakehouse, *_BACKFILL, "--json"], env),
+            median("bare interpreter", [PYTHON, "-c", "pass"], env),
+            median("lakehouse --help", [lakehouse, "--help"], env),
+            median("lakehouse status", [lakehouse, "status"], env),
+            median("backfill with nothing missing", [lakehouse, *_BACKFILL, "--json"], env),
         ]
 
 
-def _median(name: str, command: Sequence[str | Path], env: dict[str, str]) -> Startup:
+def median(name: str, command: Sequence[str | Path], env: dict[str, str]) -> Startup:
+    """Return the median wall time of a command.
+
+    Raises:
+        BenchmarkError: it failed, or started a JVM.
+    """
     runs = [run(command, env, answers=False) for _ in range(_REPEATS)]
     if any(done.usage.jvm_peak for done in runs):
         raise BenchmarkError(f"{name} started a JVM")

@@ -149,7 +149,7 @@ def _jars(settings: Settings, needs: Sequence[str]) -> tuple[list[Path], frozens
         java_command()
         jars = {jar.name: jar for jar in jar_paths(["delta", *needs], directory)}
     except JarsError as error:
-        raise SparkUnavailableError(str(error)) from None
+        raise SparkUnavailableError(f"{error}. Writing needs neither with --engine embedded") from None
     sets = {"delta"}
     for conf in _OPTIONAL_JARS:
         with suppress(JarsError):

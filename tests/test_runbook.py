@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / "storage"))
 from damage import commit_file, cut, cut_between_lines, data_file, folder, lose_table, newest
 
 PAGE = (PROJECT_ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 START, END = "2025-12-07", "2025-12-10"
 H1, H4 = "raw_market_data_1h", "raw_market_data_4h"
 BACKFILL = ["backfill", "--assets", "BTCUSD,ETHUSD", "--start", START, "--end", END, "--timeframes", "1h,4h"]
@@ -177,8 +178,14 @@ def two_writers(lake: Lake) -> None:
     assert sum(new) == 2 * 3 * (24 + 6)
 
 
+def nothing(_: Lake) -> None:
+    """All is well: what is done day by day leaves it so."""
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 FAULTS: list[tuple[str, Fault]] = [
+    ("Upkeep", nothing),
+    ("What it costs", nothing),
     ("A data file was deleted", deleted_file),
     ("A data file is damaged", damaged_file),
     ("The newest log entry is cut off", cut_off_commit),
@@ -194,7 +201,7 @@ FAULTS: list[tuple[str, Fault]] = [
     ("Two writers at once", two_writers),
 ]
 # Nothing is wrong with the lake itself after these.
-HARMLESS = (full_disk, two_writers, bad_load)
+HARMLESS = (nothing, full_disk, two_writers, bad_load)
 
 
 def follow(lake: Lake, heading: str, fault: Fault) -> None:
@@ -210,7 +217,7 @@ def follow(lake: Lake, heading: str, fault: Fault) -> None:
     assert_whole(lake)
 
 
-@pytest.mark.parametrize(("heading", "fault"), FAULTS, ids=[fault.__name__ for _, fault in FAULTS])
+@pytest.mark.parametrize(("heading", "fault"), FAULTS, ids=[f"{heading}-{fault.__name__}" for heading, fault in FAULTS])
 def test_the_commands_of_the_runbook_mend_the_fault(lake: Lake, heading: str, fault: Fault) -> None:
     follow(lake, heading, fault)
 
@@ -221,6 +228,17 @@ def test_a_full_disk_needs_room_and_the_same_command(lake: Lake) -> None:
         follow(lake, "The disk is full", full_disk)
     finally:
         subprocess.run(["umount", "-l", lake.path], check=True)
+
+
+def test_the_commands_of_the_readme_work_on_a_sound_lake(lake: Lake) -> None:
+    part = README.split("\n## Time travel, maintenance, recovery\n")[1].split("\n## ")[0]
+    block = part.split("```bash\n")[1].split("```")[0]
+    commands = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    assert len(commands) == 8
+    for command in commands:
+        code, out = lake.run(*command)
+        assert code == 0, (command, out)
+    assert_whole(lake)
 
 
 def test_every_section_is_tried() -> None:

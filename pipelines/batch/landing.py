@@ -157,9 +157,10 @@ class Landing:
             *(RefusedRow(row, message, row.get(event_time or "")) for row in checked.good.to_pylist()),
         ]
         path = self._to_dlq(batch.work, batch.provider, "too_many_rejected", whole)
+        reason = checked.refused[0].reason
         # Rows without any readable time cover nothing, and are still a failure.
         for part in list(batch.covered) or [batch.work.job.interval]:
-            result.failed.append(FailedWindow(part, batch.provider, f"{message}; see {path}"))
+            result.failed.append(FailedWindow(part, batch.provider, f"{message} ({reason}); see {path}"))
 
     def _to_dlq(self, work: Work, provider: str, error: str, refused: list[RefusedRow]) -> str:
         job = work.job

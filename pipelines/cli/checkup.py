@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.text import Text
 
+from pipelines.cli.checks import Check, State
 from pipelines.cli.failures import DONE, FAILED
 from pipelines.cli.render import console, count, show_json, size
 from pipelines.config import ProviderSettings, Settings, load_settings
@@ -22,24 +22,6 @@ from pipelines.session import MINIMUM_JAVA, java_version
 
 _LITTLE_ROOM = 5 << 30
 _NO_ROOM = 512 << 20
-
-
-class State(StrEnum):
-    """How a check ended; only `broken` is essential."""
-
-    OK = "ok"
-    WARN = "warn"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line: what was looked at, what was found, and what to do about it."""
-
-    name: str
-    state: State
-    found: str
-    do: str = ""
 
 
 def run_checks(config_file: Path | None, lake: str | None, *, offline: bool, as_json: bool) -> int:
@@ -71,8 +53,7 @@ def _checks(config_file: Path | None, lake: str | None, *, offline: bool) -> Ite
     except ConfigError as error:
         yield Check("settings", State.BROKEN, str(error), "mend it; the checks below use the defaults")
     yield _declarations()
-    yield _java()
-    yield _jars(settings)
+    yield from _for_spark(settings)
     yield from _lakes(settings, lake)
     yield _dead_letters(settings)
     yield from _keys(settings)
@@ -91,6 +72,16 @@ def _declarations() -> Check:
     except ConfigError as error:
         return Check("declarations", State.BROKEN, str(error), "mend the file in config/")
     return Check("declarations", State.OK, f"{len(contracts)} data contracts, {len(assets)} registered assets")
+
+
+def _for_spark(settings: Settings) -> Iterator[Check]:
+    """Check what Spark needs; where the embedded engine writes, it is only for `scan_table`."""
+    for check in (_java(), _jars(settings)):
+        if check.state is State.BROKEN and settings.storage.engine == "embedded":
+            found = f"{check.found}; the embedded engine needs none, only scan_table does"
+            yield replace(check, state=State.WARN, found=found)
+        else:
+            yield check
 
 
 def _java() -> Check:
@@ -128,6 +119,13 @@ def _lake(name: str, address: str, wanted: str | None, settings: Settings) -> It
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.creation import MARKER_TABLE
 
+    if address.startswith("s3://"):
+        from pipelines.cli.bucket_checks import bucket_checks
+
+        found = list(bucket_checks(address, settings))
+        yield from found
+        if any(check.state is State.BROKEN and check.name != "s3 jars" for check in found):
+            return
     try:
         tables = DeltaLakeManager(address, settings).tables()
     except LakehouseError as error:
@@ -168,9 +166,7 @@ def _dead_letters(settings: Settings) -> Check:
     files = sorted(folder.glob("dlq_*.json"))
     if not files:
         return Check("dead letters", State.OK, "none")
-    return Check(
-        "dead letters", State.WARN, f"{count(len(files))} files in {folder}", f"read the reasons: {_reasons()}"
-    )
+    return Check("dead letters", State.WARN, f"{count(len(files))} files in {folder}", f"the reasons: {_reasons()}")
 
 
 def _reasons() -> str:
@@ -188,7 +184,7 @@ def _keys(settings: Settings) -> Iterator[Check]:
                 continue
             variable = f"{name}_{field}".upper()
             if getattr(section, field) is None:
-                do = f"set {variable} in the environment or in .env to use it"
+                do = f"set {variable} in the environment or in .env"
                 yield Check(f"{name} key", State.WARN, "not set, so it is passed over", do)
             else:
                 yield Check(f"{name} key", State.OK, "set")

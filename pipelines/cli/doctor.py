@@ -12,6 +12,7 @@ from pipelines.cli.options import config_option, examples, json_option, verbose_
 @click.command(
     epilog=examples(
         "lakehouse doctor --offline",
+        "lakehouse doctor --lake s3://bucket/lake",
     )
 )
 @click.option("--offline", is_flag=True, help="Do not try to reach the providers.")
@@ -23,7 +24,7 @@ from pipelines.cli.options import config_option, examples, json_option, verbose_
 def doctor(ctx: click.Context, *, offline: bool, lake: str | None, config_file: Path | None, as_json: bool) -> None:
     """Check that all is there that is needed.
 
-    Settings, Java, jars, lakes, disk, keys and providers: each line is ok, or says what to do.
+    Settings, Java, jars, lakes, disk or bucket, keys and providers: each line is ok, or says what to do.
 
     Exit codes: 0 everything essential is there, 1 something essential is broken.
     """

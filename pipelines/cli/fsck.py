@@ -18,9 +18,7 @@ from pipelines.cli.options import examples, json_option, reading_options
 )
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
 @click.option("--deep", is_flag=True, help="Open every data file, and compare its rows with the log's.")
-@click.option(
-    "--repair", is_flag=True, help="Mend what can be mended safely, and say what was done. Stop backfills before."
-)
+@click.option("--repair", is_flag=True, help="Mend what can be mended safely, and say what was done.")
 @reading_options
 @json_option
 @click.pass_context

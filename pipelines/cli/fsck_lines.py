@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading
+from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading, option_of
 from pipelines.cli.render import count, counted, say, show_json
 from pipelines.cli.restored import show_retractions
 from pipelines.config import Settings, load_settings
@@ -45,14 +45,14 @@ def show_fsck(
         else:
             reports.append(chosen.manager.fsck(name, deep=deep))
         if not as_json:
-            _show(reports[-1], repaired[-1].done if repair else ())
+            _show(chosen, reports[-1], repaired[-1].done if repair else ())
     left = any(not report.ok for report in reports)
     if as_json:
         results = [each.as_dict() for each in repaired] if repair else [each.as_dict() for each in reports]
         show_json({**chosen.as_dict(), "ok": not left, "deep": deep, "tables": results})
         return left
     show_retractions([each for result in repaired for each in result.retracted])
-    _summary(reports, repaired)
+    _summary(chosen, reports, repaired)
     return left
 
 
@@ -66,31 +66,31 @@ def _lake(settings: Settings, lake: str | None, *, sample: bool) -> ChosenLake:
         manager = DeltaLakeManager(named, settings)
         if not manager.known_tables():
             raise
-        return ChosenLake(manager, sample)
+        return ChosenLake(manager, sample, option=option_of(lake, sample=sample))
 
 
-def _show(report: FsckReport, done: Sequence[str]) -> None:
+def _show(chosen: ChosenLake, report: FsckReport, done: Sequence[str]) -> None:
     at = "cannot be read" if report.version is None else f"version {report.version}, {counted(report.files, 'files')}"
     say(f"{report.table}: {at}, {'ok' if report.ok else 'NOT OK'}", None if report.ok else "bold red")
     for line in done:
         say(f"  {line}", "green")
     for finding in report.findings[:_MOST_SHOWN]:
-        _show_finding(finding)
+        _show_finding(chosen, finding)
     if len(report.findings) > _MOST_SHOWN:
         say(f"  and {count(len(report.findings) - _MOST_SHOWN)} more; --json lists them all")
 
 
-def _show_finding(finding: Finding) -> None:
+def _show_finding(chosen: ChosenLake, finding: Finding) -> None:
     say(f"  {finding.severity} {finding.code.value}: {finding.what}", _STYLES[finding.severity])
     if finding.where:
         say(f"    {finding.where}")
     if finding.remedy:
-        say(f"    {finding.remedy}")
+        say(f"    {chosen.command(finding.remedy)}")
     elif finding.severity != "info":
         say("    No contract declares this table: make it anew with what makes it, as dbt")
 
 
-def _summary(reports: Sequence[FsckReport], repaired: Sequence[RepairResult]) -> None:
+def _summary(chosen: ChosenLake, reports: Sequence[FsckReport], repaired: Sequence[RepairResult]) -> None:
     findings = [finding for report in reports for finding in report.findings if finding.severity != "info"]
     remedies = dict.fromkeys(finding.remedy for finding in findings if finding.remedy)
     say()
@@ -101,4 +101,4 @@ def _summary(reports: Sequence[FsckReport], repaired: Sequence[RepairResult]) ->
         return
     say(f"{counted(len(reports), 'tables')} checked; {counted(len(findings), 'faults')} to mend:", "bold")
     for remedy in remedies:
-        say(f"  {remedy}")
+        say(f"  {chosen.command(remedy)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +24,21 @@ class NoLakeError(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class ChosenLake:
-    """A lake, and a remark on why it was chosen where that needs one."""
+    """A lake, a remark on why it was chosen where that needs one, and the option that chose it."""
 
     manager: DeltaLakeManager
     synthetic: bool
     remark: str = ""
+    option: str = ""
 
     @property
     def address(self) -> str:
         """The lake's folder or object-store address."""
         return self.manager.storage_path
+
+    def command(self, text: str) -> str:
+        """Return a command to paste, made to be about this lake where it would be about another one without that."""
+        return f"{text} {self.option}" if self.option else text
 
     def show(self) -> None:
         """Print which lake it is."""
@@ -72,7 +78,7 @@ def lake_for_reading(settings: Settings, lake: str | None, *, sample: bool) -> C
         held = is_synthetic(chosen)
         if held is None:
             raise NoLakeError(f"there is no lake at {chosen.storage_path}; {HOW_TO_MAKE_ONE}")
-        return ChosenLake(chosen, held)
+        return ChosenLake(chosen, held, option=option_of(lake, sample=sample))
     configured = _manager(settings, None, paths.storage_path)
     held = is_synthetic(configured)
     if held is not None:
@@ -82,6 +88,13 @@ def lake_for_reading(settings: Settings, lake: str | None, *, sample: bool) -> C
     if held is None:
         raise NoLakeError(f"no lake yet at {configured.storage_path}; {HOW_TO_MAKE_ONE}")
     return ChosenLake(fallback, held, remark=f"(the configured lake {configured.storage_path} is empty)")
+
+
+def option_of(lake: str | None, *, sample: bool) -> str:
+    """Return the option that was given to choose a lake, as a shell takes it; empty if none was."""
+    if lake:
+        return f"--lake {shlex.quote(lake)}"
+    return "--sample" if sample else ""
 
 
 def is_synthetic(manager: DeltaLakeManager) -> bool | None:

@@ -75,8 +75,8 @@ def engine_override(engine: str | None) -> dict[str, Any]:
     return {} if engine is None else {"storage": {"engine": engine}}
 
 
-_lake_option = click.option("--lake", metavar="PATH", help="The lake to read: a folder or an s3:// address.")
-_sample_option = click.option("--sample", is_flag=True, help="Read the lake of synthetic sample data.")
+_lake_option = click.option("--lake", metavar="PATH", help="The lake: a folder or an s3:// address.")
+_sample_option = click.option("--sample", is_flag=True, help="The lake of synthetic sample data.")
 
 
 def reading_options(command: _F) -> _F:

@@ -114,7 +114,7 @@ def _dead_letters(series: Sequence[IngestResult]) -> list[str]:
     if not files:
         return []
     rejected = sum(each.rejected for each in series)
-    return [f"{counted(rejected, 'rows')} rejected, with their reasons in {listing(files, most=3)}"]
+    return [f"{counted(rejected, 'rows')} rejected; the reasons are in {listing(files, most=3)}"]
 
 
 def _why(window: FailedWindow) -> str:

@@ -41,7 +41,7 @@ def restore(
     """Bring TABLE back to an earlier version.
 
     That is a new commit, so it can be undone in the same way. What was covered since is forgotten, so that
-    the next backfill fetches what is missing now. Stop backfills of the table before.
+    the next backfill fetches what is missing now.
     """
     from pipelines.cli.restored import show_restore
 

@@ -39,6 +39,8 @@ def show_restore(
     say()
     for line in _lines(result):
         say(line)
+    if not dry_run:
+        say(f"To undo it: {chosen.command(f'lakehouse restore {result.table} --version {result.version - 1}')}")
     show_retractions(result.retracted)
 
 
@@ -53,9 +55,6 @@ def _lines(result: RestoreResult) -> list[str]:
     ]
     if result.missing:
         lines.append(f"Without {counted(len(result.missing), 'files')} that are gone: {listing(result.missing)}")
-    if not result.dry_run:
-        undo = f"lakehouse restore {result.table} --version {result.version - 1}"
-        lines.append(f"To undo it: {undo}")
     return lines
 
 
@@ -66,10 +65,15 @@ def show_retractions(retracted: Sequence[Retraction]) -> None:
         return
     say("\nNo longer covered; the next backfill fetches it:\n")
     rows = []
-    for each in found:
+    for each in sorted(found, key=_series):
         (dataset, subject, timeframe), provider = each.claim
         parts = list(each.lost)
         pieces = count(len(parts))
         rows.append([subject, timeframe or dataset, provider, instant(parts[0].start), instant(parts[-1].end), pieces])
     headings = [Heading(name) for name in ("subject", "timeframe", "provider", "from (UTC)", "until")]
     show_table([*headings, Heading("pieces", number=True)], rows)
+
+
+def _series(retraction: Retraction) -> tuple[str, str, str]:
+    (dataset, subject, timeframe), provider = retraction.claim
+    return timeframe or dataset, subject, provider

@@ -83,8 +83,12 @@ def _summary(done: Sequence[Maintained], *, dry_run: bool) -> str:
     partitions = sum(each.in_need for each in done)
     files, freed = sum(each.vacuumed_files for each in done), sum(each.vacuumed_bytes for each in done)
     entries = sum(each.log_files for each in done)
-    verb = "To do" if dry_run else "Done"
+    if dry_run:
+        return (
+            f"To do: compact {counted(partitions, 'partitions')}, vacuum {counted(files, 'files')} ({size(freed)}), "
+            f"remove {counted(entries, 'log files')}"
+        )
     return (
-        f"{verb}: {counted(partitions, 'partitions')} compacted, {counted(files, 'files')} ({size(freed)}) vacuumed, "
-        f"{count(entries)} log files removed"
+        f"Done: {counted(partitions, 'partitions')} compacted, {counted(files, 'files')} ({size(freed)}) vacuumed, "
+        f"{counted(entries, 'log files')} removed"
     )

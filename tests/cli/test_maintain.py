@@ -62,7 +62,7 @@ def test_a_dry_run_changes_nothing_and_says_what_a_run_does(folder):
     assert planned.exit_code == 0, planned.output
     assert contents(folder) == before
     assert "Dry run: nothing is changed" in planned.stdout
-    assert "To do: 3 partitions compacted" in planned.stdout
+    assert "To do: compact 3 partitions, vacuum 0 files (0 B), remove 0 log files" in planned.stdout
 
 
 def test_a_run_compacts_and_a_second_one_is_idle(folder):
@@ -151,6 +151,21 @@ def test_the_embedded_engine_starts_no_java(tmp_path: Path, command: str):
             time.sleep(0.01)
         out, err = started.communicate(timeout=10)
     assert started.returncode == 0, out + err
+
+
+def test_the_coverage_log_is_compacted_without_java_by_either_engine(tmp_path: Path):
+    for day in range(1, 6):
+        lakehouse(
+            tmp_path, "backfill", "--provider", "sample", "--assets", "BTCUSD", "--start", f"2025-12-0{day}",
+            "--end", f"2025-12-0{day + 1}", "--timeframes", "15m", "--quiet",
+        )  # fmt: skip
+    sql = "select * from ingest_coverage order by recorded_at, start"
+    known = lakehouse(tmp_path, "query", sql, "--format", "json").stdout
+    done = run(tmp_path, "maintain", "--sample", "--engine", "spark", **NO_JAVA)
+    assert done.exit_code == 0, done.output
+    assert "Done: 1 partition compacted" in done.stdout
+    assert live_files(tmp_path, COVERAGE) == 1
+    assert lakehouse(tmp_path, "query", sql, "--format", "json").stdout == known
 
 
 @pytest.mark.parametrize("command", ["backfill", "load", "maintain"])

@@ -318,7 +318,7 @@ def test_files_of_writes_that_never_committed_are_counted(lake):
     (folder(lake.storage_path, H1) / "partition_date=2025-12-01" / "part-9.parquet").write_bytes(b"12345")
     report = lake.fsck(H1)
     assert report.ok
-    assert "1 data files (5 bytes)" in report.findings[0].what
+    assert "never committed: 1 (5 bytes)" in report.findings[0].what
 
 
 def test_the_command_names_remedies_and_its_exit_code_says_whether_any_are_left(lake, tmp_path):
@@ -331,7 +331,7 @@ def test_the_command_names_remedies_and_its_exit_code_says_whether_any_are_left(
     found = run(tmp_path, "fsck", *at)
     assert found.exit_code == 1
     assert f"lakehouse fsck {H1} --repair" in found.stdout
-    assert f"lakehouse rebuild {H4}" in found.stdout
+    assert f"lakehouse rebuild {H4} --lake {lake.storage_path}" in found.stdout
     read: dict[str, Any] = json.loads(run(tmp_path, "fsck", H1, "--json", *at).stdout)
     assert read["tables"][0]["findings"][0]["code"] == "missing-file"
     mended = run(tmp_path, "fsck", H1, "--repair", *at)
@@ -415,6 +415,21 @@ def test_a_cut_off_commit_and_a_damaged_file_in_s3_are_set_aside(s3_lake, s3_ser
     assert {f"{key}.corrupt", f"{log}.corrupt"} <= set(names)
 
 
+def test_a_writer_to_s3_is_told_of_a_restore_and_a_snapshot_of_a_lost_commit(s3_lake, s3_server):
+    version = s3_lake.fsck(H1).version
+    assert s3_lake.undone_since(H1, version) is False
+    assert s3_lake.undone_since(H1, version - 1) is False
+    s3_lake.restore_table(H1, version - 1)
+    assert s3_lake.undone_since(H1, version) is True
+    s3_lake.snapshots.create("lost")
+    client, (bucket, key) = s3_server.client(), first_file(s3_lake)
+    log = f"{key.partition(H1)[0]}{H1}/_delta_log/{version + 1:020d}.json"
+    client.put_object(Bucket=bucket, Key=log, Body=b"{")
+    assert s3_lake.repair(H1).left.ok
+    assert s3_lake.undone_since(H1, version + 1) is True
+    assert set(s3_lake.snapshots.get("lost").tables) == {"ingest_coverage", H4}
+
+
 def test_a_bucket_that_keeps_versions_gives_a_lost_file_back(s3_lake, s3_server):
     whole, client = bars_of(s3_lake), s3_server.client()
     bucket, key = first_file(s3_lake)
@@ -428,6 +443,33 @@ def test_a_bucket_that_keeps_versions_gives_a_lost_file_back(s3_lake, s3_server)
         assert done.retracted == []
         assert "brought back" in done.done[0]
         assert bars_of(s3_lake) == whole
+    finally:
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+
+
+def test_a_file_that_was_overwritten_comes_back_from_the_newest_version_that_is_sound(s3_lake, s3_server):
+    whole, client = bars_of(s3_lake), s3_server.client()
+    bucket, key = first_file(s3_lake)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    try:
+        content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for garbage in (content, b"x" * len(content), b"y" * len(content)):
+            client.put_object(Bucket=bucket, Key=key, Body=garbage)
+        assert codes(s3_lake) == []
+        assert codes(s3_lake, deep=True) == ["unreadable-file"]
+        done = s3_lake.repair(H1, deep=True)
+        assert done.left.ok
+        assert [line.split()[:2] for line in done.done] == [["brought", "back"]]
+        assert done.retracted == []
+        assert bars_of(s3_lake) == whole
+        for version in client.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]:
+            client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+        client.put_object(Bucket=bucket, Key=key, Body=b"z" * len(content))
+        client.put_object(Bucket=bucket, Key=key, Body=b"x" * len(content))
+        lost = s3_lake.repair(H1, deep=True)
+        assert lost.left.ok
+        assert any(line.startswith("forgot") for line in lost.done)
+        assert len(bars_of(s3_lake)) == len(whole) - 24
     finally:
         client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
 

@@ -230,7 +230,7 @@ def test_the_command_says_what_it_does(lake, exchange, tmp_path):
     assert done.exit_code == 0
     assert "BTCUSD" in done.stdout
     assert "2025-12-08 00:00  2025-12-09 00:00" in done.stdout
-    assert f"lakehouse restore {H1} --version {kept + 1}" in done.stdout
+    assert f"lakehouse restore {H1} --version {kept + 1} --lake {lake.storage_path}" in done.stdout
     assert count(lake.storage_path)[H1] == 48
     undone = run(tmp_path, "restore", H1, "--version", str(kept + 1), "--json", *at)
     assert json.loads(undone.stdout)["rows_added"] == 48

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from pipelines.storage.recovery.held_files import rows_in
 from pipelines.storage.stores.s3 import client, error_code, explained, place
 
 if TYPE_CHECKING:
@@ -13,13 +16,14 @@ if TYPE_CHECKING:
 _NO_VERSIONS = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 
 
-def bring_back(root: LakeRoot, path: str, size: int) -> bool:
-    """Make the newest kept version of that size (bytes) the present one; returns whether there is one.
+def bring_back(root: LakeRoot, path: str, size: int, rows: int | None) -> bool:
+    """Make the newest kept version that is sound the present one; returns whether there is one.
 
     Args:
         root: of a lake in S3.
         path: from the lake's root.
-        size: what the log says that the file has.
+        size: the bytes that the log says the file has.
+        rows: the rows that the log says it has; None if it does not say.
 
     Raises:
         StorageError: S3 refused or did not answer.
@@ -36,12 +40,15 @@ def bring_back(root: LakeRoot, path: str, size: int) -> bool:
                 return False
             raise
         kept = [each for each in found.get("Versions", []) if each["Key"] == key and each.get("Size") == size]
-        if not kept:
-            return False
-        newest = max(kept, key=lambda each: each["LastModified"])
-        source = {"Bucket": where.bucket, "Key": key, "VersionId": newest["VersionId"]}
-        s3.copy_object(Bucket=where.bucket, Key=key, CopySource=source)  # type: ignore[arg-type]
-    return True
+        for each in sorted(kept, key=lambda each: each["LastModified"], reverse=True):
+            version = each["VersionId"]
+            content = s3.get_object(Bucket=where.bucket, Key=key, VersionId=version)["Body"].read()
+            # One that is garbled has the right size too.
+            if (has := rows_in(pa.BufferReader(content))) is not None and rows in (None, has):
+                source = {"Bucket": where.bucket, "Key": key, "VersionId": version}
+                s3.copy_object(Bucket=where.bucket, Key=key, CopySource=source)  # type: ignore[arg-type]
+                return True
+    return False
 
 
 def move(root: LakeRoot, path: str, target: str) -> None:

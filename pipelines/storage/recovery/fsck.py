@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from pipelines.contracts import load_contracts
 from pipelines.errors import StorageError
@@ -21,6 +19,7 @@ from pipelines.storage.recovery.held_files import (
     StoredFile,
     held_files,
     is_data,
+    rows_in,
     stored_files,
     timeframe_of,
 )
@@ -154,8 +153,8 @@ def _row_count(store: pafs.FileSystem, path: str) -> int | None:
     """Return the rows that a file really has, all of its pages read; None if it cannot be read."""
     try:
         with store.open_input_file(path) as handle:
-            return sum(int(batch.num_rows) for batch in pq.ParquetFile(handle).iter_batches())
-    except (OSError, pa.ArrowException):
+            return rows_in(handle)
+    except OSError:
         return None
 
 
@@ -163,8 +162,8 @@ def _left_behind(there: dict[str, StoredFile], named: frozenset[str]) -> Iterato
     orphans = [file for path, file in there.items() if is_data(path) and path not in named]
     if orphans:
         size = sum(file.bytes for file in orphans)
-        what = f"{len(orphans)} data files ({size:,} bytes) of writes that never committed; vacuum removes them"
+        what = f"data files of writes that never committed: {len(orphans)} ({size:,} bytes); vacuum removes them"
         yield Finding(Code.ORPHANS, "info", what)
     left = [path for path in there if path.endswith((".tmp", ".corrupt")) or ".tmp." in path]
     if left:
-        yield Finding(Code.TEMPORARY_FILES, "info", f"{len(left)} temporary files or files set aside", left[0])
+        yield Finding(Code.TEMPORARY_FILES, "info", f"temporary files and files set aside: {len(left)}", left[0])

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from pipelines.contracts import Contract
@@ -52,6 +53,14 @@ class StoredFile:
     path: str
     bytes: int
     modified: datetime
+
+
+def rows_in(source: object) -> int | None:
+    """Return the rows that a Parquet file, open or as a buffer, really has, all of its pages read; None if garbled."""
+    try:
+        return sum(int(batch.num_rows) for batch in pq.ParquetFile(source).iter_batches())
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def held_files(table: DeltaTable, contract: Contract) -> dict[str, HeldFile]:

@@ -222,7 +222,7 @@ class _Mender:
             return False
         from pipelines.storage.recovery.bucket_versions import bring_back  # noqa: PLC0415 - only a lake in S3 has them
 
-        return bring_back(self._lake.root, f"{self._table}/{file.path}", file.bytes)
+        return bring_back(self._lake.root, f"{self._table}/{file.path}", file.bytes, file.rows)
 
     def _data_file_aside(self, path: str) -> None:
         whole = f"{self._table}/{path}"

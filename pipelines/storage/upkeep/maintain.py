@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import Partition, live_files
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.snapshots import Snapshots
@@ -79,11 +80,16 @@ def maintain(
         on_table: told of each table before it is begun.
 
     Raises:
+        TableNotFoundError: a table is not there; nothing was done.
         ConcurrentWriteError: another writer changed the same files; run it again.
         StorageError: a table cannot be read or written; the tables before it are done.
     """
-    done = []
-    for table_name in table_names:
+    done, names = [], list(table_names)
+    for table_name in names:
+        if not lake.exists(table_name):
+            # Raises, with the nearest name, before anything is done.
+            lake.open(table_name)
+    for table_name in names:
         on_table(table_name)
         done.append(_maintain(lake, engine, settings, table_name, dry_run=dry_run))
     return done
@@ -95,7 +101,9 @@ def _maintain(
     with turn(lake.root, table_name):
         table = lake.open(table_name)
         before, chosen = census(table), in_need(table, settings)
-        if chosen and not dry_run:
+        if chosen and not dry_run and table_name == MARKER_TABLE:
+            _compact_log(lake, settings, chosen)
+        elif chosen and not dry_run:
             rewrite(lake, engine, table_name, chosen)
     removed = vacuum(lake, table_name, settings.keep_days * _HOURS, dry_run=dry_run)
     pinned = Snapshots(lake).pinned(table_name)
@@ -110,6 +118,13 @@ def _maintain(
         log_files=cleaned.count,
         dry_run=dry_run,
     )
+
+
+def _compact_log(lake: Lake, settings: MaintenanceSettings, chosen: frozenset[Partition]) -> None:
+    """Compact the coverage log, which is small and written by delta-rs in any case: no JVM is started for it."""
+    from pipelines.storage.upkeep.compaction import Layout, compact  # noqa: PLC0415 - slow to import
+
+    compact(lake, MARKER_TABLE, chosen, Layout(settings.target_file_mib * _MIB, ("recorded_at",)))
 
 
 def census(table: DeltaTable) -> Census:
