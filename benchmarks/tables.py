@@ -77,7 +77,7 @@ def _on_copies(name: str, table: str, days: int, make: Callable[[Path, int], Non
 
 
 def _run(name: str, who: str, lake: Path, days: int, table: str) -> Task:
-    told = ["-m", "benchmarks.contestant", name, who.split(",")[0], "--lake", lake, "--days", str(days)]
+    told = ["-m", "benchmarks.contestant", name, who.split(",", maxsplit=1)[0], "--lake", lake, "--days", str(days)]
     done = run([PYTHON, *told], _BOTH_COMPILERS if "C2" in who else {})
     seconds = [float(each) for each in done.answer["seconds"]]
     files = len(DeltaTable(str(lake / table)).file_uris())
