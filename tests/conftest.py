@@ -18,6 +18,8 @@ from tests.servers import s3
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from tests.batch.exchange import Exchange
+
 # No deadline: the machine may be busy. No database: a run leaves nothing in the checkout.
 hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("lakehouse")
@@ -92,6 +94,15 @@ def embedded_lake(tmp_path: Path) -> DeltaLakeManager:
     """A lake that is written without a JVM."""
     settings = make_settings(tmp_path, {"storage": {"engine": "embedded"}})
     return DeltaLakeManager(settings.delta_lake.storage_path, settings)
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    """A server that speaks Coinbase's format, strictly."""
+    from tests.batch.exchange import Exchange
+
+    with Exchange() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

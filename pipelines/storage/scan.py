@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Instant = str | date | datetime
 INGESTED_AT = "ingested_at"
+# More of them in a condition cost more than they skip.
+MANY_VALUES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,18 @@ def checked_columns(present: Sequence[str], columns: Sequence[str] | None, where
             hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(present)}"
             raise StorageError(f"{where} has no column {name!r}; {hint}")
     return list(columns)
+
+
+def among(name: str, values: Sequence[str] | Sequence[date]) -> str:
+    """Return a condition with literal values that files are skipped by.
+
+    Args:
+        name: a column.
+        values: sorted; over a thousand of them become a range.
+    """
+    if len(values) <= MANY_VALUES:
+        return f"{quoted(name)} IN ({', '.join(map(literal, values))})"
+    return f"{quoted(name)} BETWEEN {literal(values[0])} AND {literal(values[-1])}"
 
 
 def quoted(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,6 @@ pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
 ASSETS = ["BTCUSD", "ETHUSD"]
 START, END = "2025-12-07", "2025-12-14"
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,12 +27,6 @@ pytestmark = pytest.mark.spark
 START, END = "2025-12-10", "2025-12-12"
 WHOLE = 2 * 2 * 25_970 // 14
 SEED = 20_251_214
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 class Worker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,6 @@ from tests.servers.base import status
 H1, H4 = "raw_market_data_1h", "raw_market_data_4h"
 START, END = "2025-12-07", "2025-12-09"
 ASSETS = ["BTCUSD", "ETHUSD"]
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,12 +23,6 @@ from tests.batch.exchange import Exchange, exchange_settings, stored, truth
 
 H1 = "raw_market_data_1h"
 FIRST, SECOND, THIRD = "2025-12-07", "2025-12-08", "2025-12-09"
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,12 +167,6 @@ def test_config_says_which_layer_changed_a_setting(tmp_path: Path) -> None:
     assert "chunk_rows: 1234  # from a settings file" in done.stdout
     assert "lookback_bars: 5  # from the environment" in done.stdout
     assert "settling_delay_seconds: 300.0\n" in done.stdout
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 def coinbase(server: Exchange, **ingest: str) -> dict[str, str]:

@@ -232,19 +232,6 @@ def test_a_commit_whose_answer_was_lost_is_a_success(spark, lake, monkeypatch):
     assert count(lake) == 96
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk_commits_nothing(spark, settings, tiny_disk):
     lake = DeltaLakeManager(tiny_disk / "lake", settings)
     lake.append("raw_market_data_1m", bars("1m", count=60), "a")

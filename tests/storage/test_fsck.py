@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,6 @@ from tests.cli.shell import run
 
 H1, H4 = "raw_market_data_1h", "raw_market_data_4h"
 DAYS = ("2025-12-07", "2025-12-08", "2025-12-09", "2025-12-10")
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,6 @@ from tests.cli.shell import run
 from tests.conftest import make_settings
 
 H1, H4 = "raw_market_data_1h", "raw_market_data_4h"
-
-
-@pytest.fixture
-def exchange() -> Iterator[Exchange]:
-    with Exchange() as server:
-        yield server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.storage.partitions import cut
 from pipelines.storage.results import NEW, REPEATED, RESTATED, Kinds
-from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.scan import among, execute, literal, quoted
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -25,7 +25,6 @@ _PREVIOUS = "__previous"
 _SUFFIX = "__stored"
 # Delta keeps timestamps in file statistics to the millisecond, cut off.
 _STATISTICS_STEP = timedelta(milliseconds=1)
-_MANY_VALUES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,9 @@ def _where(contract: Contract, incoming: pl.DataFrame, granularity: str | None) 
     found: list[str] = []
     for key in contract.keys:
         column = incoming[key]
-        if column.dtype == pl.String:
-            found += _values_condition(contract, key, column.unique())
+        if column.dtype == pl.String and not column.null_count():
+            values = column.unique().sort().to_list()
+            found += [among(name, values) for name in (key, f"partition_{key}") if _has(contract, name)]
     time = contract.event_time
     if time is not None and time in contract.keys:
         low, high = incoming[time].min(), incoming[time].max()
@@ -158,10 +158,5 @@ def _where(contract: Contract, incoming: pl.DataFrame, granularity: str | None) 
     return found
 
 
-def _values_condition(contract: Contract, key: str, values: pl.Series) -> list[str]:
-    names = [key, *[name for name in (f"partition_{key}",) if name in contract.partition_columns]]
-    if values.len() <= _MANY_VALUES:
-        listed = ", ".join(literal(str(value)) for value in values)
-        return [f"{quoted(name)} IN ({listed})" for name in names]
-    low, high = literal(str(values.min())), literal(str(values.max()))
-    return [f"{quoted(name)} BETWEEN {low} AND {high}" for name in names]
+def _has(contract: Contract, name: str) -> bool:
+    return any(column.name == name for column in contract.columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from pipelines.edge import DEFECT, EdgeContext, RefusedRow, edge_schema, validat
 from pipelines.monitoring import metrics
 from pipelines.storage.creation import GRANULARITY, ORIGIN, property_of
 from pipelines.storage.partitions import cut
-from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.scan import among, execute, literal, quoted
 from pipelines.storage.writing.merge import Append, MergeResult
 from pipelines.storage.writing.restate_input import KEY, PROVIDER, Source, source_rows
 from pipelines.timeframes import Timeframe, utc_now
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pipelines.storage.lake import Lake
 
 _VERSION = "ingested_at"
-_MANY_VALUES = 1000
 
 
 class _RowContext(EdgeContext):
@@ -168,18 +167,12 @@ def _conditions(contract: Contract, wanted: pl.DataFrame, granularity: str | Non
     found: list[str] = []
     for name in wanted.columns:
         values = wanted[name].unique().sort()
-        found.append(_among(name, values.to_list()))
+        found.append(among(name, values.to_list()))
         if PARTITION_PREFIX + name in contract.partition_columns:
-            found.append(_among(PARTITION_PREFIX + name, values.to_list()))
+            found.append(among(PARTITION_PREFIX + name, values.to_list()))
         if name == contract.event_time and granularity is not None:
-            found.append(_among(PARTITION_DATE, sorted({cut(value, granularity) for value in values})))
+            found.append(among(PARTITION_DATE, sorted({cut(value, granularity) for value in values})))
     return found
-
-
-def _among(name: str, values: Sequence[str] | Sequence[date]) -> str:
-    if len(values) <= _MANY_VALUES:
-        return f"{quoted(name)} IN ({', '.join(map(literal, values))})"
-    return f"{quoted(name)} BETWEEN {literal(values[0])} AND {literal(values[-1])}"
 
 
 def _bury(queue: DeadLetterQueue, table_name: str, contract: Contract, refused: list[RefusedRow]) -> Path | None:

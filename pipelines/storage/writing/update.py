@@ -17,7 +17,7 @@ from pipelines.errors import ConcurrentWriteError, ContractError
 from pipelines.storage.creation import GRANULARITY, property_of
 from pipelines.storage.files import partition_columns
 from pipelines.storage.partitions import partition_dates
-from pipelines.storage.scan import physical_schema
+from pipelines.storage.scan import MANY_VALUES, physical_schema
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.writing.dedupe import ROW, last_of_each
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pipelines.storage.engines import Engine
     from pipelines.storage.lake import Lake
 
-_MANY_VALUES = 1000
 _TIME = "timestamp"
 
 
@@ -185,7 +184,7 @@ def _bound(values: pl.Series) -> Bound | None:
     if zoneless or not (isinstance(values.dtype, pl.String | pl.Date | pl.Datetime) or values.dtype.is_integer()):
         return None
     distinct = values.unique().sort()
-    if distinct.len() > _MANY_VALUES:
+    if distinct.len() > MANY_VALUES:
         ends: list[Any] = [distinct[0], distinct[-1]]
         return Bound(values.name, tuple(ends), is_range=True)
     return Bound(values.name, tuple(distinct), is_range=False)
