@@ -65,7 +65,7 @@ def _on_copies(name: str, table: str, days: int, make: Callable[[Path, int], Non
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         original = Path(scratch) / "original"
         make(original / table, days)
-        for number, who in enumerate(WHO):
+        for number, who in enumerate(who for who in WHO if name != "compact" or "C2" not in who):
             lake = Path(scratch) / str(number)
             for copy in (lake, lake / "second"):
                 shutil.copytree(original / table, copy / table)
