@@ -139,10 +139,14 @@ class Contract:
         """Return how a new table cuts event time into `partition_date`; None for an unpartitioned one."""
         if PARTITION_DATE not in self.partition_columns:
             return None
+        usual = self.default_granularity or "day"
+        timeframe = self.timeframe_of(table_name)
+        return usual if timeframe is None else settings.partition_granularity.get(timeframe, usual)
+
+    def timeframe_of(self, table_name: str) -> Timeframe | None:
+        """Return the length of a table's bars; None for other datasets."""
         suffix = table_name.removeprefix(f"{self.id}_")
-        if suffix in set(Timeframe):
-            return settings.partition_granularity.get(Timeframe(suffix), self.default_granularity or "day")
-        return self.default_granularity or "day"
+        return Timeframe(suffix) if suffix in set(Timeframe) else None
 
     def table_for(self, timeframe: Timeframe | None) -> str:
         """Return the physical table that holds a timeframe's rows."""

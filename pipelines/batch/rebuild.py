@@ -16,7 +16,6 @@ from pipelines.batch.results import BackfillResult
 from pipelines.contracts import contract_for
 from pipelines.instruments import load_registry
 from pipelines.intervals import IntervalSet
-from pipelines.storage.recovery.held_files import timeframe_of
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class Rebuild:
     def jobs(self) -> list[Job]:
         """Return what is asked for: every promised interval, of the provider that had vouched for it."""
         contract = contract_for(self.plan.table)
-        frame = timeframe_of(self.plan.table, contract)
+        frame = contract.timeframe_of(self.plan.table)
         about_assets = "asset_pair" in contract.arrow_schema.names
         return [
             Job(
@@ -144,7 +143,7 @@ class Rebuild:
 
     def _kept(self) -> list[Kept]:
         contract = contract_for(self.plan.table)
-        frame = timeframe_of(self.plan.table, contract)
+        frame = contract.timeframe_of(self.plan.table)
         coverage = CoverageMap.from_table(self._manager.coverage.read(dataset=contract.id))
         return [
             Kept(each, coverage.done((contract.id, each.subject, frame.value if frame else None), each.provider))

@@ -15,7 +15,6 @@ from pipelines.cli.progress import progress_display
 from pipelines.cli.render import Heading, count, counted, instant, say, show_json, show_table
 from pipelines.cli.running import command_again
 from pipelines.contracts import contract_for
-from pipelines.storage.recovery.held_files import timeframe_of
 
 if TYPE_CHECKING:
     from pipelines.config import Settings
@@ -88,7 +87,7 @@ def _show_plan(run: Rebuild) -> None:
 
 def _promise(table: str, promise: Promise) -> list[str]:
     parts = list(promise.spans)
-    frame = timeframe_of(table, contract_for(table))
+    frame = contract_for(table).timeframe_of(table)
     bars = count(sum(frame.bars_between(part.start, part.end) for part in parts)) if frame else "-"
     ends = instant(parts[0].start), instant(parts[-1].end)
     return [promise.subject, promise.provider, *ends, count(len(parts)), bars]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from pipelines.storage.names import LakeRoot
 
+# File statistics of Spark and delta-rs are cut off to the millisecond.
+STATISTICS_STEP = timedelta(milliseconds=1)
 # Values of the partition columns, in their order, as the log spells them.
 Partition = tuple[str | None, ...]
 
@@ -35,7 +38,7 @@ class DataFile:
 
 def live_files(table: DeltaTable) -> list[DataFile]:
     """Return the files of the opened version, from the log alone, in no particular order."""
-    actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    actions = file_actions(table)
     columns = partition_columns(table)
     values = [actions[f"partition.{name}"].cast(pa.string()).to_pylist() for name in columns]
     partitions: list[Partition] = list(zip(*values, strict=True)) if columns else [()] * actions.num_rows
@@ -43,6 +46,11 @@ def live_files(table: DeltaTable) -> list[DataFile]:
     return [
         DataFile(path, size, rows, partition) for path, size, rows, partition in zip(*known, partitions, strict=True)
     ]
+
+
+def file_actions(table: DeltaTable) -> pa.Table:
+    """Return what the log says of each live file: path, size_bytes, num_records, partition.*, min.*, max.* and more."""
+    return pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
 
 
 def partition_columns(table: DeltaTable) -> list[str]:

@@ -21,7 +21,6 @@ from pipelines.storage.recovery.held_files import (
     is_data,
     rows_in,
     stored_files,
-    timeframe_of,
 )
 from pipelines.storage.recovery.log_check import check_log
 from pipelines.storage.replay import replayed
@@ -63,7 +62,7 @@ def _covered_tables(lake: Lake, coverage: CoverageLog) -> set[str]:
     with_rows = {(row["dataset"], row["timeframe"]) for row in log.to_pylist() if row["rows"]}
     standing = {(series[0], series[2]) for (series, _), answers in replayed(log).items() if answers.done}
     contracts = [contract for contract in load_contracts().values() if not contract.is_log]
-    tables = {(each.id, timeframe_of(name, each)): name for each in contracts for name in each.tables}
+    tables = {(each.id, each.timeframe_of(name)): name for each in contracts for name in each.tables}
     return {tables[key] for key in with_rows & standing if key in tables}
 
 

@@ -15,8 +15,8 @@ from deltalake.exceptions import DeltaError
 from pipelines.contracts import Contract
 from pipelines.errors import StorageError
 from pipelines.intervals import Interval
-from pipelines.storage.files import store_of
-from pipelines.timeframes import EPOCH, Timeframe
+from pipelines.storage.files import STATISTICS_STEP, file_actions, store_of
+from pipelines.timeframes import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pipelines.storage.lake import Lake
 
 LOG_FOLDER = "_delta_log"
-# Statistics are cut off to the millisecond.
-_STATISTICS_STEP = timedelta(milliseconds=1)
 _PARTITION_SUBJECT = "partition.partition_asset_pair"
 
 
@@ -65,7 +63,7 @@ def rows_in(source: object) -> int | None:
 
 def held_files(table: DeltaTable, contract: Contract) -> dict[str, HeldFile]:
     """Return the files that this version of a table is made of, by path in the table's folder."""
-    actions = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    actions = file_actions(table)
     files = [_held_file(row, contract.event_time) for row in actions.to_pylist()]
     return {file.path: file for file in files}
 
@@ -74,7 +72,7 @@ def _held_file(row: dict[str, object], event_time: str | None) -> HeldFile:
     low, high = row.get(f"min.{event_time}"), row.get(f"max.{event_time}")
     span = None
     if isinstance(low, datetime) and isinstance(high, datetime):
-        span = Interval(_utc(low), _utc(high) + _STATISTICS_STEP)
+        span = Interval(_utc(low), _utc(high) + STATISTICS_STEP)
     rows, subject = row.get("num_records"), row.get(_PARTITION_SUBJECT)
     return HeldFile(
         # The log spells paths as URLs.
@@ -116,9 +114,3 @@ def is_data(path: str) -> bool:
 def total_rows(files: Iterable[HeldFile]) -> int:
     """Sum the rows of files, as far as the log knows them."""
     return sum(file.rows or 0 for file in files)
-
-
-def timeframe_of(table_name: str, contract: Contract) -> Timeframe | None:
-    """Return the length of a table's bars; None for other datasets."""
-    suffix = table_name.removeprefix(f"{contract.id}_")
-    return Timeframe(suffix) if suffix in set(Timeframe) else None

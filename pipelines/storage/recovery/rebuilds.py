@@ -13,7 +13,7 @@ from pipelines.contracts import Contract, contract_for
 from pipelines.errors import InvalidRangeError, StorageError, TableNotFoundError
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.storage.names import checked_name
-from pipelines.storage.recovery.held_files import held_files, stored_files, timeframe_of
+from pipelines.storage.recovery.held_files import held_files, stored_files
 from pipelines.storage.replay import replayed
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.stores.objects import objects_of
@@ -108,7 +108,7 @@ class Rebuilds:
         contract, objects = contract_for(plan.table), objects_of(self._lake.root)
         objects.put(_path(plan.table), _written(plan))
         with turn(self._lake.root, plan.table):
-            frame = timeframe_of(plan.table, contract)
+            frame = contract.timeframe_of(plan.table)
             run_id = uuid.uuid4().hex
             self._coverage.retract(contract.id, frame, None, run_id)
             self._set_aside(plan)
@@ -134,7 +134,7 @@ class Rebuilds:
         return dict(found)
 
     def _new(self, table_name: str, contract: Contract) -> RebuildPlan:
-        frame = timeframe_of(table_name, contract)
+        frame = contract.timeframe_of(table_name)
         standing = replayed(self._coverage.read(dataset=contract.id))
         promises = [
             Promise(subject, provider, answers.done)

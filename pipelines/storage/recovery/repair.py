@@ -22,7 +22,7 @@ from pipelines.storage.faults import explain
 from pipelines.storage.files import store_of
 from pipelines.storage.recovery.findings import Code, Finding, FsckReport
 from pipelines.storage.recovery.fsck import fsck
-from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of
+from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files
 from pipelines.storage.recovery.log_check import LAST_CHECKPOINT, commit_info, commit_path, read
 from pipelines.storage.replay import RETRACTED
 from pipelines.storage.stores.locks import turn
@@ -168,7 +168,7 @@ class _Mender:
     def _retract_after(self, since: datetime) -> None:
         if self._contract is None:
             return
-        frame = timeframe_of(self._table, self._contract)
+        frame = self._contract.timeframe_of(self._table)
         found = self._coverage.retract_after(self._contract.id, frame, since, self._run_id)
         self.retracted += [each for each in found if each.lost]
 
@@ -237,7 +237,7 @@ class _Mender:
     def _retract(self, contract: Contract, lost: Iterable[HeldFile]) -> None:
         if contract.is_log:
             return
-        frame = timeframe_of(self._table, contract)
+        frame = contract.timeframe_of(self._table)
         log = self._coverage.read(dataset=contract.id)
         subjects = set(log["subject"].to_pylist())
         spans: dict[str, IntervalSet] = {}
@@ -261,7 +261,7 @@ class _Mender:
     def _retract_everything(self) -> None:
         """Take back all that is left of the coverage log, which may claim what a lost entry had taken back."""
         for contract in load_contracts().values():
-            frames: set[Timeframe | None] = {timeframe_of(name, contract) for name in contract.tables}
+            frames: set[Timeframe | None] = {contract.timeframe_of(name) for name in contract.tables}
             for frame in frames:
                 self.retracted += self._coverage.retract(contract.id, frame, None, self._run_id)
         self.done.append("took all coverage back: what was lost of the log may have taken some back")

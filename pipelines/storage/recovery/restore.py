@@ -17,7 +17,7 @@ from pipelines.errors import ConcurrentWriteError, InvalidRangeError, StorageErr
 from pipelines.storage.coverage import CoverageLog
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
-from pipelines.storage.recovery.held_files import HeldFile, held_files, stored_files, timeframe_of, total_rows
+from pipelines.storage.recovery.held_files import HeldFile, held_files, stored_files, total_rows
 from pipelines.storage.recovery.retraction import Retraction
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.history import entries
@@ -117,7 +117,7 @@ def restore(
         if missing and not force:
             raise _vacuumed(lake, table_name, contract, version, missing)
         since = _first_commit_after(entries(now), version)
-        scopes = [(timeframe_of(table_name, contract), None), *_built_from(table_name, contract)]
+        scopes = [(contract.timeframe_of(table_name), None), *_built_from(table_name, contract)]
         if missing:
             since = EPOCH
         removed, added = _between(current, wanted, missing)
@@ -193,7 +193,7 @@ def _built_from(table_name: str, contract: Contract) -> Iterator[tuple[Timeframe
     """Yield the timeframes that are built from this table's bars, each with the providers it is built for."""
     from pipelines.sources.registry import SOURCES, source_class  # noqa: PLC0415 - only a restore asks for it
 
-    base = timeframe_of(table_name, contract)
+    base = contract.timeframe_of(table_name)
     for frame in Timeframe:
         by = {name for name in SOURCES if base and source_class(name).capabilities.derived.get(frame) is base}
         if by:

@@ -14,7 +14,7 @@ from deltalake.exceptions import DeltaError
 from pipelines.errors import StorageError
 from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import whole_store
-from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, timeframe_of, total_rows
+from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, total_rows
 from pipelines.storage.undeclared import contract_of, is_declared
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def footprint(lake: Lake, ages: LifecycleSettings, now: datetime) -> Footprint:
         table = lake.open(name)
         contract = contract_of(table, name)
         held[name] = list(held_files(table, contract).values())
-        frame = timeframe_of(name, contract)
+        frame = contract.timeframe_of(name)
         tables.append(_table(name, held[name], frame.step if frame else timedelta(0)))
     live = {f"{name}/{file.path}" for name, files in held.items() for file in files}
     logs = sum(size for path, size in stored.items() if path.split("/")[1:2] == [LOG_FOLDER])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import StorageError
-from pipelines.storage.files import store_of
+from pipelines.storage.files import STATISTICS_STEP, file_actions, store_of
 from pipelines.storage.scan import INGESTED_AT, View, physical_schema
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 _PARTITION = "partition."
 _NEWEST = f"max.{INGESTED_AT}"
-# File statistics are cut off to the millisecond.
-_STATISTICS_STEP = timedelta(milliseconds=1)
 # What would have to be applied to a file's rows.
 _NOT_PLAIN = {"deletionVectors", "columnMapping"}
 
@@ -88,10 +86,7 @@ class Pair:
             for cut in dict.fromkeys(file.cut for file in files)
         ]
         table = pa.concat_tables(parts) if parts else self.schema.empty_table()
-        frame = pl.from_arrow(table)
-        if not isinstance(frame, pl.DataFrame):
-            raise TypeError("a table became something else")
-        return frame
+        return pl.DataFrame(table)
 
     def _read(self, files: Sequence[ComparedFile], where: ds.Expression | None) -> pa.Table:
         form = ds.ParquetFileFormat()
@@ -118,7 +113,7 @@ class Pair:
 
 def _files(view: View) -> dict[ComparedFile, None]:
     """Return a version's files; one that the view cuts is another file than the whole one."""
-    actions = pa.RecordBatchReader.from_stream(view.table.get_add_actions(flatten=True)).read_all()
+    actions = file_actions(view.table)
     names = [name for name in actions.column_names if name.startswith(_PARTITION)]
     found = (
         ComparedFile(
@@ -134,7 +129,7 @@ def _files(view: View) -> dict[ComparedFile, None]:
 
 def _reaches_over(row: Mapping[str, Any], cut: datetime | None) -> bool:
     newest = row.get(_NEWEST)
-    return cut is not None and (newest is None or newest + _STATISTICS_STEP > cut)
+    return cut is not None and (newest is None or newest + STATISTICS_STEP > cut)
 
 
 def _both(where: ds.Expression | None, cut: datetime | None) -> ds.Expression | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.storage.creation import ORIGIN, property_of
+from pipelines.storage.files import file_actions
 from pipelines.storage.undeclared import contract_of
 from pipelines.timeframes import EPOCH
 
@@ -63,7 +64,7 @@ def history_frame(table: DeltaTable) -> pd.DataFrame:
 def table_info(lake: Lake, table_name: str) -> TableInfo:
     """Return a table's numbers from its log's statistics; reads no data."""
     table = lake.open(table_name)
-    files = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    files = file_actions(table)
     return TableInfo(
         name=table_name,
         version=table.version(),

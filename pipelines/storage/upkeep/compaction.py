@@ -156,9 +156,6 @@ class _Rewriter:
         return _Rewrite(files, action)
 
     def _read(self, files: Sequence[DataFile]) -> pl.DataFrame:
-        return pl.concat([self._read_one(file) for file in files]) if len(files) == 1 else self._read_all(files)
-
-    def _read_all(self, files: Sequence[DataFile]) -> pl.DataFrame:
         try:
             return self._typed(pl.read_parquet([self._bytes(file) for file in files]))
         except (pl.exceptions.SchemaError, pl.exceptions.ColumnNotFoundError):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.storage.creation import MARKER_TABLE
-from pipelines.storage.files import Partition, live_files
+from pipelines.storage.files import DataFile, Partition, live_files
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.storage.upkeep.log_cleanup import clean_log
@@ -16,8 +16,6 @@ from pipelines.storage.upkeep.optimize import rewrite
 from pipelines.storage.upkeep.vacuum import vacuum
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
-
     from pipelines.config import MaintenanceSettings
     from pipelines.storage.engines import Engine
     from pipelines.storage.lake import Lake
@@ -99,8 +97,8 @@ def _maintain(
     lake: Lake, engine: Engine, settings: MaintenanceSettings, table_name: str, *, dry_run: bool
 ) -> Maintained:
     with turn(lake.root, table_name):
-        table = lake.open(table_name)
-        before, chosen = census(table), in_need(table, settings)
+        files = live_files(lake.open(table_name))
+        before, chosen = census(files), in_need(files, settings)
         if chosen and not dry_run and table_name == MARKER_TABLE:
             _compact_log(lake, settings, chosen)
         elif chosen and not dry_run:
@@ -111,7 +109,7 @@ def _maintain(
     return Maintained(
         table=table_name,
         before=before,
-        after=before if dry_run else census(lake.open(table_name)),
+        after=before if dry_run else census(live_files(lake.open(table_name))),
         in_need=len(chosen),
         vacuumed_files=removed.count,
         vacuumed_bytes=removed.bytes,
@@ -127,18 +125,17 @@ def _compact_log(lake: Lake, settings: MaintenanceSettings, chosen: frozenset[Pa
     compact(lake, MARKER_TABLE, chosen, Layout(settings.target_file_mib * _MIB, ("recorded_at",)))
 
 
-def census(table: DeltaTable) -> Census:
-    """Count the files of a table's opened version."""
-    files = live_files(table)
+def census(files: Sequence[DataFile]) -> Census:
+    """Count the live files of a table."""
     per_partition: dict[Partition, int] = defaultdict(int)
     for file in files:
         per_partition[file.partition] += 1
     return Census(len(files), sum(file.size for file in files), max(per_partition.values(), default=0))
 
 
-def in_need(table: DeltaTable, settings: MaintenanceSettings) -> frozenset[Partition]:
+def in_need(files: Sequence[DataFile], settings: MaintenanceSettings) -> frozenset[Partition]:
     """Return the partitions with so many small files that reading them costs more than compacting them once."""
     small: dict[Partition, int] = defaultdict(int)
-    for file in live_files(table):
+    for file in files:
         small[file.partition] += file.size < settings.small_file_mib * _MIB
     return frozenset(partition for partition, count in small.items() if count >= settings.small_files)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import StorageError
 from pipelines.storage.files import Partition, live_files, partition_columns
+from pipelines.storage.results import Rewritten
 from pipelines.storage.scan import checked_columns
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.undeclared import contract_of
@@ -88,17 +89,8 @@ def rewrite(
 ) -> OptimizeResult:
     """Let the engine rewrite the chosen partitions, all of them if None; for those who have the table's turn."""
     if chosen is not None and not chosen:
-        return OptimizeResult(table_name, lake.open(table_name).version(), 0, 0, 0, 0, 0)
-    done = engine.optimize(table_name, chosen, columns)
-    return OptimizeResult(
-        table_name,
-        done.version,
-        done.partitions,
-        done.files_added,
-        done.files_removed,
-        done.bytes_added,
-        done.bytes_removed,
-    )
+        return OptimizeResult(table_name, **asdict(Rewritten(lake.open(table_name).version())))
+    return OptimizeResult(table_name, **asdict(engine.optimize(table_name, chosen, columns)))
 
 
 def zorder_checked(table: DeltaTable, contract: Contract, columns: Sequence[str] | str | None) -> list[str]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import DeltaError
-from deltalake.fs import DeltaStorageHandler
 from pyarrow.fs import FileType
 
 from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
+from pipelines.storage.files import store_of
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.snapshots import Snapshots
 
@@ -63,7 +63,7 @@ def vacuum(
         if lake.root.is_local and not alone and retention_hours < SAFE_RETENTION_HOURS:
             raise ConcurrentWriteError(f"{table_name} is being written; vacuum it when its writers are done")
         table, pinned = lake.open(table_name), _pinned(lake, table_name)
-        sizes = _sizes(table, lake, _expired(table, retention_hours, pinned, dry_run=True))
+        sizes = _sizes(table_name, lake, _expired(table, retention_hours, pinned, dry_run=True))
         if sizes and not dry_run:
             _expired(table, retention_hours, pinned, dry_run=False)
     return VacuumResult(table_name, tuple(sizes), sum(sizes.values()), retention_hours, dry_run)
@@ -109,13 +109,12 @@ def _expired(table: DeltaTable, retention_hours: int, pinned: list[int], *, dry_
     return tuple(sorted(files))
 
 
-def _sizes(table: DeltaTable, lake: Lake, files: Sequence[str]) -> dict[str, int]:
+def _sizes(table_name: str, lake: Lake, files: Sequence[str]) -> dict[str, int]:
     """Return the files that are there, with their sizes.
 
     Ask the store: the log does not know the files of writes that never committed, and still names some that are gone.
     """
     if not files:
         return {}
-    store = DeltaStorageHandler(table.table_uri, lake.root.options())
-    found = zip(files, store.get_file_info(list(files)), strict=True)
+    found = zip(files, store_of(table_name, lake.root).get_file_info(list(files)), strict=True)
     return {file: info.size or 0 for file, info in found if info.type == FileType.File}

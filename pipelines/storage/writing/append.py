@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from pipelines.errors import ConcurrentWriteError, ContractError, StorageError
 from pipelines.storage.creation import GRANULARITY, property_of
+from pipelines.storage.delta_rs import landed_version
 from pipelines.storage.engines.base import TRANSACTION_APP, Ticket
 from pipelines.storage.partitions import add_partitions
 from pipelines.storage.results import AppendResult
@@ -88,10 +89,7 @@ class Appender:
         return self._landed(table_name, ticket)
 
     def _landed(self, table_name: str, ticket: Ticket) -> int | None:
-        table = self._lake.open(table_name)
-        newer = table.version() - ticket.seen
-        entries = table.history(newer) if newer > 0 else []
-        return next((int(entry["version"]) for entry in entries if entry.get("userMetadata") == ticket.tag), None)
+        return landed_version(self._lake.open(table_name), ticket.tag, ticket.seen)
 
 
 def conform(data: pa.Table, contract: Contract) -> pa.Table:

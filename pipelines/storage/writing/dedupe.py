@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from pipelines.storage.files import STATISTICS_STEP, file_actions
 from pipelines.storage.partitions import cut
 from pipelines.storage.results import NEW, REPEATED, RESTATED, Kinds
 from pipelines.storage.scan import among, execute, literal, quoted
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 ROW = "__row"
 _PREVIOUS = "__previous"
 _SUFFIX = "__stored"
-# Delta keeps timestamps in file statistics to the millisecond, cut off.
-_STATISTICS_STEP = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
     if not contract.keys:
         stamps = pl.Series([now] * batch.num_rows, dtype=_TIME)
         return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
-    incoming = last_of_each(_frame(batch.select(list(contract.keys))), contract.keys)
+    incoming = last_of_each(pl.DataFrame(batch.select(list(contract.keys))), contract.keys)
     stored = _stored(table, contract, incoming, granularity)
     if stored is None:
         kept = incoming.select(ROW).with_columns(pl.lit(None, dtype=_TIME).alias(_PREVIOUS))
@@ -67,7 +66,7 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
 def _changed(incoming: pl.DataFrame, stored: pl.DataFrame, batch: pa.Table, contract: Contract) -> pl.DataFrame:
     """Return the incoming rows that are not stored with the same values: their places and the version before them."""
     keys, values = list(contract.keys), list(contract.value_columns)
-    given = _frame(batch.select(values))[incoming[ROW]]
+    given = pl.DataFrame(batch.select(values))[incoming[ROW]]
     joined = pl.concat([incoming, given], how="horizontal").join(
         stored, on=keys, how="left", nulls_equal=True, suffix=_SUFFIX, maintain_order="left"
     )
@@ -78,13 +77,6 @@ def _changed(incoming: pl.DataFrame, stored: pl.DataFrame, batch: pa.Table, cont
 
 
 _TIME = pl.Datetime("us", "UTC")
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError("a table became something else")
-    return frame
 
 
 def last_of_each(frame: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
@@ -104,7 +96,7 @@ def _stored(
     table: DeltaTable, contract: Contract, incoming: pl.DataFrame, granularity: str | None
 ) -> pl.DataFrame | None:
     """Return the newest stored version of each key that might be in the batch; None if none can be."""
-    files = pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
+    files = file_actions(table)
     if not files.num_rows or not _may_overlap(files, contract, incoming):
         return None
     names = [*contract.keys, *contract.value_columns, "ingested_at"]
@@ -113,7 +105,7 @@ def _stored(
     rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
     if not rows.num_rows:
         return None
-    frame = _frame(rows).rename({"ingested_at": _PREVIOUS})
+    frame = pl.DataFrame(rows).rename({"ingested_at": _PREVIOUS})
     return frame.sort(_PREVIOUS).unique(subset=list(contract.keys), keep="last")
 
 
@@ -124,10 +116,10 @@ def _may_overlap(files: pa.Table, contract: Contract, incoming: pl.DataFrame) ->
         return True
     group = [key for key in contract.keys if f"partition.partition_{key}" in files.column_names]
     columns = {f"min.{time}": "low", f"max.{time}": "high"} | {f"partition.partition_{key}": key for key in group}
-    ranges = _frame(files.select(list(columns))).rename(columns)
+    ranges = pl.DataFrame(files.select(list(columns))).rename(columns)
     if ranges["low"].null_count() or ranges["high"].null_count():
         return True
-    ranges = ranges.with_columns(pl.col("low").cast(_TIME), pl.col("high").cast(_TIME) + _STATISTICS_STEP)
+    ranges = ranges.with_columns(pl.col("low").cast(_TIME), pl.col("high").cast(_TIME) + STATISTICS_STEP)
     # For each file, the first incoming row at or after its start: the file matters if that row is not after its end.
     found = ranges.sort("low").join_asof(
         incoming.select(*group, pl.col(time).alias("time")).sort("time"),

@@ -21,7 +21,7 @@ from pipelines.storage.partitions import cut
 from pipelines.storage.scan import among, execute, literal, quoted
 from pipelines.storage.writing.merge import Append, MergeResult
 from pipelines.storage.writing.restate_input import KEY, PROVIDER, Source, source_rows
-from pipelines.timeframes import Timeframe, utc_now
+from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -63,7 +63,7 @@ def restate(
     Arguments and errors are those of `storage.writing.merge.upsert`.
     """
     table, contract = lake.open(table_name), contract_for(table_name)
-    timeframe = _timeframe(table_name, contract)
+    timeframe = contract.timeframe_of(table_name)
     source = source_rows(rows, contract, timeframe, merge_keys, update_columns)
     context = _RowContext(contract, "", utc_now(), timeframe=timeframe)
     order, run_id = settings.providers.chain, uuid.uuid4().hex
@@ -90,11 +90,6 @@ def restate(
         duplicates=source.duplicates,
         dlq_file=dlq_file,
     )
-
-
-def _timeframe(table_name: str, contract: Contract) -> Timeframe | None:
-    suffix = table_name.removeprefix(f"{contract.id}_")
-    return Timeframe(suffix) if suffix in set(Timeframe) else None
 
 
 def _plan(
@@ -147,12 +142,12 @@ def _newest(
     schema = edge_schema(contract)
     wanted = source.rows.select(pl.col(KEY + name).alias(name) for name in source.keys).drop_nulls()
     if not wanted.height:
-        return _frame(schema.empty_table())
+        return pl.DataFrame(schema.empty_table())
     where = _conditions(contract, wanted, property_of(table, GRANULARITY))
     if without_run is not None:
         where.append(f"run_id <> {literal(without_run)}")
     columns = ", ".join(map(quoted, [*schema.names, _VERSION]))
-    rows = _frame(execute(table, f"SELECT {columns} FROM source WHERE {' AND '.join(where)}"))  # noqa: S608 - escaped
+    rows = pl.DataFrame(execute(table, f"SELECT {columns} FROM source WHERE {' AND '.join(where)}"))  # noqa: S608 - escaped
     rows = rows.join(wanted, on=list(source.keys), how="semi")
     rows = rows.sort(_VERSION).unique(subset=list(contract.keys), keep="last", maintain_order=True)
     if PROVIDER in contract.keys and PROVIDER not in source.keys:
@@ -186,10 +181,3 @@ def _bury(queue: DeadLetterQueue, table_name: str, contract: Contract, refused: 
 
 def _time(value: object) -> datetime | None:
     return value if isinstance(value, datetime) else None
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError("a table became something else")
-    return frame
