@@ -13,7 +13,7 @@ from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading
 from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table, size
 from pipelines.config import load_settings
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage.creation import MARKER_TABLE
+from pipelines.storage.log_table import RECORDED
 from pipelines.storage.replay import Answers, Series, replayed
 from pipelines.timeframes import Timeframe
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.storage import TableInfo
+
+
+_LOGS = {"ingest_coverage": "what is known to be covered", "quality_results": "what was checked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def _show(chosen: ChosenLake, tables: Sequence[TableInfo], series: Sequence[Seri
     say()
     numbers = ("rows", "files", "size", "version")
     headings = [Heading("table"), *(Heading(name, number=True) for name in numbers), Heading("newest (UTC)")]
-    data = [table for table in tables if table.name != MARKER_TABLE]
+    data = [table for table in tables if table.name not in RECORDED]
     rows = [
         [t.name, count(t.rows), count(t.files), size(t.bytes), str(t.version), instant(t.newest)]
         for t in sorted(data, key=_table_place)
@@ -136,8 +139,8 @@ def _show(chosen: ChosenLake, tables: Sequence[TableInfo], series: Sequence[Seri
     total = ["total", *(count(sum(getattr(t, name) for t in data)) for name in ("rows", "files"))]
     if rows:
         show_table(headings, rows, [*total, size(sum(t.bytes for t in data)), "", ""])
-    for log in (table for table in tables if table.name == MARKER_TABLE):
-        say(f"and {log.name}, what is known to be covered: {counted(log.rows, 'rows')}, {counted(log.files, 'files')}")
+    for log in (table for table in tables if table.name in RECORDED):
+        say(f"and {log.name}, {_LOGS[log.name]}: {counted(log.rows, 'rows')}, {counted(log.files, 'files')}")
     if series:
         say()
         _show_coverage(series)

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
 
 from pipelines.contracts import contract_for
-from pipelines.errors import ConcurrentWriteError, StorageError
+from pipelines.errors import ConcurrentWriteError
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.storage.creation import MARKER_TABLE, ORIGIN, claim_origin, property_of
-from pipelines.storage.delta_rs import KEEP_LOG
+from pipelines.storage.log_table import LogTable
 from pipelines.storage.recovery import retraction
 from pipelines.storage.recovery.retraction import Retraction
 from pipelines.storage.replay import COVERED, REJECTED, RETRACTED, Claim, Status
-from pipelines.storage.scan import execute, literal, quoted
+from pipelines.storage.scan import literal, quoted
 from pipelines.storage.stores.locks import turn
 from pipelines.timeframes import Timeframe, utc_now
 
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from pipelines.config import DeltaLakeSettings
     from pipelines.storage.lake import Lake
 
-COMPACT_ABOVE_FILES = 64
-_ONE_TRY = CommitProperties(max_commit_retries=0)
 _INSTANT = timedelta(microseconds=1)
 _STANDING: tuple[Status, ...] = (COVERED, REJECTED)
 
@@ -57,6 +53,7 @@ class CoverageLog:
     def __init__(self, lake: Lake, settings: DeltaLakeSettings) -> None:
         self._lake = lake
         self._settings = settings
+        self._log = LogTable(lake, MARKER_TABLE, settings.commit_retries)
 
     def record(self, entries: Sequence[CoverageEntry], run_id: str, *, synthetic: bool = False) -> int | None:
         """Append entries in one commit and return its version; without entries nothing happens.
@@ -70,8 +67,8 @@ class CoverageLog:
         claim_origin(self._lake, self._settings, synthetic=synthetic)
         rows = _rows(entries, run_id, utc_now())
         with turn(self._lake.root, MARKER_TABLE):
-            version = self._append(rows)
-            self._compact_if_scattered()
+            version = self._log.append(rows)
+            self._log.compact_if_scattered()
         return version
 
     def retractions_after(
@@ -124,13 +121,13 @@ class CoverageLog:
     def _take_back(self, worked_out: Callable[[pa.Table], list[Retraction]], run_id: str) -> list[Retraction]:
         """Commit retractions only onto the very log they were worked out from: another one's must not be undone."""
         for _ in range(self._settings.commit_retries + 1):
-            if not self._lake.exists(MARKER_TABLE):
+            if not self._log.exists:
                 return []
             with turn(self._lake.root, MARKER_TABLE):
-                table = self._lake.open(MARKER_TABLE)
-                log = _rows_of(table)
+                table = self._log.open()
+                log = self._log.rows_of(table)
                 found = worked_out(log)
-                if not found or self._landed(table, _retraction_rows(found, log, run_id)):
+                if not found or self._log.append_onto(table, _retraction_rows(found, log, run_id)):
                     return found
         raise ConcurrentWriteError(f"others recorded coverage in {self._lake.root.address} all the time; run it again")
 
@@ -140,61 +137,15 @@ class CoverageLog:
     @property
     def synthetic(self) -> bool | None:
         """Whether what the log speaks of is made up; None for a lake without a log."""
-        if not self._lake.exists(MARKER_TABLE):
+        if not self._log.exists:
             return None
-        return property_of(self._lake.open(MARKER_TABLE), ORIGIN) == "synthetic"
-
-    def _append(self, rows: pa.Table) -> int:
-        table = self._lake.open(MARKER_TABLE)
-        try:
-            _write(table, rows, retries=max(1, self._settings.commit_retries))
-        except (DeltaError, OSError) as error:
-            raise self._unwritable(error) from error
-        return int(table.version())
-
-    def _landed(self, table: DeltaTable, rows: pa.Table) -> bool:
-        """Append onto the very version that is open; returns whether no other commit came first."""
-        try:
-            _write(table, rows, retries=0)
-        except CommitFailedError:
-            return False
-        except (DeltaError, OSError) as error:
-            raise self._unwritable(error) from error
-        return True
-
-    def _unwritable(self, error: Exception) -> StorageError:
-        return StorageError(f"cannot record coverage in {self._lake.root.address}: {error}")
+        return property_of(self._log.open(), ORIGIN) == "synthetic"
 
     def read(self, dataset: str | None = None, subject: str | None = None, timeframe: str | None = None) -> pa.Table:
         """Return the entries of a dataset, subject and timeframe, oldest record first; empty in a new lake."""
-        if not self._lake.exists(MARKER_TABLE):
-            return contract_for(MARKER_TABLE).arrow_schema.empty_table()
         wanted = {"dataset": dataset, "subject": subject, "timeframe": timeframe}
         where = [f"{quoted(name)} = {literal(value)}" for name, value in wanted.items() if value is not None]
-        return _rows_of(self._lake.open(MARKER_TABLE), where)
-
-    def _compact_if_scattered(self) -> None:
-        """Merge small files; what others append meanwhile stays, and a compaction that loses a race is not done."""
-        table = self._lake.open(MARKER_TABLE)
-        if len(table.file_uris()) <= COMPACT_ABOVE_FILES:
-            return
-        try:
-            table.optimize.compact(commit_properties=_ONE_TRY, post_commithook_properties=KEEP_LOG)
-        except (CommitFailedError, DeltaError):
-            # Another process compacted first; the entries are all there either way.
-            return
-
-
-def _rows_of(table: DeltaTable, where: Sequence[str] = ()) -> pa.Table:
-    schema = contract_for(MARKER_TABLE).arrow_schema
-    sql = f"SELECT {', '.join(map(quoted, schema.names))} FROM source"  # noqa: S608 - literals are escaped
-    rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
-    return rows.cast(schema).sort_by("recorded_at")
-
-
-def _write(table: DeltaTable, rows: pa.Table, *, retries: int) -> None:
-    once = CommitProperties(max_commit_retries=retries)
-    write_deltalake(table, rows, mode="append", commit_properties=once, post_commithook_properties=KEEP_LOG)
+        return self._log.read(where)
 
 
 def _scope(

@@ -14,8 +14,10 @@ from pipelines.config import Settings, load_settings
 from pipelines.contracts import Contract, contract_for
 from pipelines.storage import creation
 from pipelines.storage.coverage import CoverageLog
+from pipelines.storage.files import file_actions
 from pipelines.storage.lake import Lake
 from pipelines.storage.names import lake_root
+from pipelines.storage.quality_log import QualityLog
 from pipelines.storage.query import run_query
 from pipelines.storage.scan import INGESTED_AT, Instant, Selection, View, checked_columns, conditions, read, selection
 from pipelines.storage.travel.history import TableInfo, history_frame, table_info
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from pipelines.storage.upkeep.vacuum import VacuumResult
     from pipelines.storage.writing.append import Appender
     from pipelines.storage.writing.merge import MergeResult
+
+_BY_ASSET = "partition.partition_asset_pair"
 
 
 class DeltaLakeManager:
@@ -73,6 +77,11 @@ class DeltaLakeManager:
     def coverage(self) -> CoverageLog:
         """The log of what has been asked for and answered."""
         return CoverageLog(self._lake, self.settings.delta_lake)
+
+    @cached_property
+    def quality(self) -> QualityLog:
+        """The log of what was checked and how it ended."""
+        return QualityLog(self._lake, self.settings.delta_lake)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -149,9 +158,31 @@ class DeltaLakeManager:
         self.ensure_table(table_name, synthetic=synthetic)
         return self._appender.append(table_name, contract_for(table_name), data, run_id)
 
+    def newest_versions(self, table_name: str, rows: pa.Table) -> pa.Table | None:
+        """Return the newest stored version of the keys of some rows: keys, values and `ingested_at`; no JVM.
+
+        Args:
+            table_name: the table.
+            rows: has the contract's key columns, typed; versions of other keys may come along.
+
+        Returns:
+            None where the table does not exist or can hold none of the keys.
+        """
+        from pipelines.storage.writing.versions import newest_versions  # noqa: PLC0415 - reading never needs it
+
+        return newest_versions(self._lake, table_name, rows)
+
     def exists(self, table_name: str) -> bool:
         """Say whether the table exists in this lake."""
         return self._lake.exists(table_name)
+
+    def assets(self, table_name: str) -> list[str]:
+        """Return the asset pairs that a table partitioned by them has rows of, from its log alone; sorted.
+
+        Raises:
+            TableNotFoundError: no such table; names the nearest.
+        """
+        return sorted(set(file_actions(self._lake.open(table_name))[_BY_ASSET].to_pylist()))
 
     def read_table(
         self,

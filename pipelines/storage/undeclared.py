@@ -32,7 +32,7 @@ _DDL = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UndeclaredContract(Contract):
     """A contract read off a table: no keys and no rules; event time is the column `timestamp` if there is one."""
 

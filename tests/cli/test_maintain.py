@@ -16,6 +16,7 @@ from tests.cli.shell import run, shell, spawn
 
 H1, D1 = "raw_market_data_1h", "raw_market_data_1d"
 COVERAGE = "ingest_coverage"
+CHECKS = "quality_results"
 NO_JAVA = {"JAVA_HOME": "/nowhere"}
 
 
@@ -62,7 +63,7 @@ def test_a_dry_run_changes_nothing_and_says_what_a_run_does(folder):
     assert planned.exit_code == 0, planned.output
     assert contents(folder) == before
     assert "Dry run: nothing is changed" in planned.stdout
-    assert "To do: compact 3 partitions, vacuum 0 files (0 B), remove 0 log files" in planned.stdout
+    assert "To do: compact 4 partitions, vacuum 0 files (0 B), remove 0 log files" in planned.stdout
 
 
 def test_a_run_compacts_and_a_second_one_is_idle(folder):
@@ -70,15 +71,15 @@ def test_a_run_compacts_and_a_second_one_is_idle(folder):
     assert {table: live_files(folder, table) for table in (H1, D1)} == {H1: 5, D1: 5}
     done = lakehouse(folder, "maintain", "--sample")
     assert done.exit_code == 0, done.output
-    assert "Done: 3 partitions compacted, 0 files (0 B) vacuumed" in done.stdout
+    assert "Done: 4 partitions compacted, 0 files (0 B) vacuumed" in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith(H1))
     assert "5 → 1" in line
-    assert {table: live_files(folder, table) for table in (H1, D1, COVERAGE)} == {H1: 1, D1: 1, COVERAGE: 1}
+    assert [live_files(folder, table) for table in (H1, D1, COVERAGE, CHECKS)] == [1, 1, 1, 1]
     assert {table: rows(folder, table) for table in (H1, D1)} == known
     before = contents(folder)
     again = lakehouse(folder, "maintain", "--sample")
     assert again.exit_code == 0
-    assert "Nothing to do in 3 tables" in again.stdout
+    assert "Nothing to do in 4 tables" in again.stdout
     assert contents(folder) == before
 
 
@@ -88,7 +89,7 @@ def test_as_json_it_is_one_document(folder):
     done = json.loads(lakehouse(folder, "maintain", "--sample", "--json").stdout)
     assert done["dry_run"] is False
     found = {each["table"]: each for each in done["tables"]}
-    assert list(found) == [COVERAGE, D1, H1]
+    assert list(found) == [COVERAGE, CHECKS, D1, H1]
     assert found[H1]["before"]["files"] == found[H1]["before"]["most_in_partition"] == 5
     assert (found[H1]["after"]["files"], found[H1]["in_need"], found[H1]["log_files"]) == (1, 1, 0)
 
@@ -163,7 +164,7 @@ def test_the_coverage_log_is_compacted_without_java_by_either_engine(tmp_path: P
     known = lakehouse(tmp_path, "query", sql, "--format", "json").stdout
     done = run(tmp_path, "maintain", "--sample", "--engine", "spark", **NO_JAVA)
     assert done.exit_code == 0, done.output
-    assert "Done: 1 partition compacted" in done.stdout
+    assert "Done: 2 partitions compacted" in done.stdout
     assert live_files(tmp_path, COVERAGE) == 1
     assert lakehouse(tmp_path, "query", sql, "--format", "json").stdout == known
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory) -> Path:
     backfill(found, "2025-12-07", "2025-12-08")
     made = lakehouse(found, "snapshot", "create", "first", "--note", "a day")
     assert made.exit_code == 0, made.output
-    assert "Snapshot first pins 2 tables as of" in made.output
+    assert "Snapshot first pins 3 tables as of" in made.output
     backfill(found, "2025-12-08", "2025-12-09")
     return found
 

@@ -21,7 +21,7 @@ from pipelines.cli.inventory import coverage_of
 from pipelines.contracts import contract_for
 from pipelines.errors import MixedOriginError
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage import CoverageEntry, DeltaLakeManager, coverage
+from pipelines.storage import CoverageEntry, DeltaLakeManager, coverage, log_table
 from pipelines.storage.recovery import retraction
 from pipelines.timeframes import Timeframe, utc_now
 
@@ -68,7 +68,7 @@ def test_two_creators_of_different_origin_have_one_winner(tmp_path, settings):
 
 
 def test_compaction_keeps_every_entry(lake, monkeypatch):
-    monkeypatch.setattr(coverage, "COMPACT_ABOVE_FILES", 5)
+    monkeypatch.setattr(log_table, "COMPACT_ABOVE_FILES", 5)
     for number in range(12):
         lake.coverage.record([entry(number)], "r")
     assert len(DeltaTable(f"{lake.storage_path}/ingest_coverage").file_uris()) <= 6
@@ -79,7 +79,7 @@ def test_processes_record_and_compact_at_once(lake):
     """Four processes x 25 records, compacting all the time: 100 entries."""
     code = (
         "import sys; sys.path.insert(0, {here!r}); from test_coverage_log import entry\n"
-        "from pipelines.storage import DeltaLakeManager, coverage; coverage.COMPACT_ABOVE_FILES = 4\n"
+        "from pipelines.storage import DeltaLakeManager, log_table; log_table.COMPACT_ABOVE_FILES = 4\n"
         "lake = DeltaLakeManager({lake!r})\n"
         "for n in range(25): lake.coverage.record([entry(n, sys.argv[1])], 'r')"
     ).format(here=__file__.rsplit("/", 1)[0], lake=lake.storage_path)

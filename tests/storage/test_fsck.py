@@ -67,7 +67,7 @@ def codes(lake: DeltaLakeManager, table: str = H1, *, deep: bool = False) -> lis
 
 
 def test_a_sound_lake_has_no_findings(lake):
-    assert lake.known_tables() == ["ingest_coverage", H1, H4]
+    assert lake.known_tables() == ["ingest_coverage", "quality_results", H1, H4]
     for table in lake.known_tables():
         assert lake.fsck(table, deep=True).findings == ()
         assert lake.repair(table, deep=True).done == []
@@ -160,9 +160,9 @@ def test_a_snapshot_of_a_commit_that_never_was_is_not_taken_for_one_of_the_next(
     assert done.left.ok
     assert any("out of the snapshot after" in line for line in done.done)
     assert lake.snapshots.get("before").tables == pinned
-    assert set(lake.snapshots.get("after").tables) == {"ingest_coverage", H4}
+    assert set(lake.snapshots.get("after").tables) == {"ingest_coverage", "quality_results", H4}
     backfill(lake, "2025-12-11", "2025-12-12")
-    with pytest.raises(SnapshotError, match=f"after has no table {H1}; it has ingest_coverage, {H4}"):
+    with pytest.raises(SnapshotError, match=f"after has no table {H1}; it has ingest_coverage, quality_results, {H4}"):
         lake.read_table(H1, snapshot="after")
     assert len(lake.read_table(H1, snapshot="before")) == 2 * 3 * 24
     assert len(lake.read_table(H4, snapshot="after")) == 2 * 4 * 6
@@ -174,7 +174,7 @@ def test_a_snapshot_does_not_miss_a_table_that_never_was(lake):
     lake.snapshots.create("only")
     cut(commit_file(lake.storage_path, H1, 0))
     assert lake.repair(H1).left.ok
-    assert set(lake.snapshots.get("only").tables) == {"ingest_coverage", H4}
+    assert set(lake.snapshots.get("only").tables) == {"ingest_coverage", "quality_results", H4}
 
 
 def test_a_table_whose_only_commit_is_cut_off_never_was(lake, exchange):
@@ -252,7 +252,7 @@ def test_a_missing_checkpoint_is_written(embedded_lake):
 
 def test_a_lost_table_is_left_to_a_rebuild(lake):
     lose_table(lake.storage_path, H4)
-    assert lake.known_tables() == ["ingest_coverage", H1, H4]
+    assert lake.known_tables() == ["ingest_coverage", "quality_results", H1, H4]
     (finding,) = lake.fsck(H4).findings
     assert (finding.code, finding.remedy) == (Code.LOST_TABLE, f"lakehouse rebuild {H4}")
     assert lake.repair(H4).done == []
@@ -319,7 +319,7 @@ def test_the_command_names_remedies_and_its_exit_code_says_whether_any_are_left(
     at = ["--lake", lake.storage_path]
     sound = run(tmp_path, "fsck", *at)
     assert sound.exit_code == 0, sound.output
-    assert "3 tables checked; nothing is wrong" in sound.stdout
+    assert "4 tables checked; nothing is wrong" in sound.stdout
     data_file(lake.storage_path, H1).unlink()
     cut(commit_file(lake.storage_path, H4, newest(lake.storage_path, H4) - 1))
     found = run(tmp_path, "fsck", *at)
@@ -421,7 +421,7 @@ def test_a_writer_to_s3_is_told_of_a_restore_and_a_snapshot_of_a_lost_commit(s3_
     client.put_object(Bucket=bucket, Key=log, Body=b"{")
     assert s3_lake.repair(H1).left.ok
     assert s3_lake.undone_since(H1, version + 1) is True
-    assert set(s3_lake.snapshots.get("lost").tables) == {"ingest_coverage", H4}
+    assert set(s3_lake.snapshots.get("lost").tables) == {"ingest_coverage", "quality_results", H4}
 
 
 def test_a_bucket_that_keeps_versions_gives_a_lost_file_back(s3_lake, s3_server):
@@ -476,4 +476,4 @@ def test_a_table_in_s3_is_restored_and_rebuilt(s3_lake):
     run_ = Rebuild(s3_lake, s3_lake.settings, H1)
     assert asyncio.run(run_.run()).ok
     assert bars_of(s3_lake) == whole
-    assert s3_lake.known_tables() == ["ingest_coverage", H1, H4]
+    assert s3_lake.known_tables() == ["ingest_coverage", "quality_results", H1, H4]

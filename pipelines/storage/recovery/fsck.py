@@ -12,6 +12,7 @@ from pipelines.contracts import load_contracts
 from pipelines.errors import StorageError
 from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import store_of
+from pipelines.storage.log_table import RECORDED
 from pipelines.storage.recovery.findings import Code, Finding, FsckReport, anew, mend
 from pipelines.storage.recovery.held_files import (
     LOG_FOLDER,
@@ -111,7 +112,7 @@ def fsck(lake: Lake, coverage: CoverageLog, table_name: str, *, deep: bool = Fal
 
 def _lost(table_name: str, by: str) -> Finding:
     remedy = anew(table_name)
-    if table_name == MARKER_TABLE:
+    if table_name in RECORDED:
         remedy = mend(table_name)
     return _error(Code.LOST_TABLE, f"{by} speaks of it, and it has no log any more", LOG_FOLDER, remedy)
 

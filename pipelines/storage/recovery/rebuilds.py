@@ -80,13 +80,15 @@ class Rebuilds:
         """Return the plan of a rebuild that is under way, else a new one from what is covered now; writes nothing.
 
         Raises:
-            InvalidRangeError: the table is the coverage log itself, from which others are rebuilt.
+            InvalidRangeError: the table is a log, which has nothing to be rebuilt from.
             TableNotFoundError: nothing is known of the table.
             StorageError: the plan or the coverage log cannot be read.
         """
         contract = contract_for(table_name)
         if contract.is_log:
-            raise InvalidRangeError(f"{table_name} is what others are rebuilt from; `lakehouse fsck --repair` mends it")
+            raise InvalidRangeError(
+                f"{table_name} is a log and has nothing to be rebuilt from; `lakehouse fsck --repair` mends it"
+            )
         try:
             return _parsed(objects_of(self._lake.root).read(_path(table_name)))
         except FileNotFoundError:

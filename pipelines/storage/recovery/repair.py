@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pipelines.contracts import Contract, contract_for, load_contracts
 from pipelines.errors import ConcurrentWriteError, StorageError, TableNotFoundError
 from pipelines.intervals import Interval, IntervalSet
-from pipelines.storage.creation import MARKER_TABLE, ORIGIN, claim_origin, property_of
+from pipelines.storage.creation import MARKER_TABLE, ORIGIN, ensure_table, property_of
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.faults import explain
 from pipelines.storage.files import store_of
@@ -122,11 +122,12 @@ class _Mender:
         return False
 
     def _log_again(self, _: list[Finding]) -> None:
-        """Make the coverage log anew, with the origin that the other tables have."""
+        """Make a log anew, with the origin that the other tables have."""
         others = [self._lake.open(name) for name in self._lake.names() if name != MARKER_TABLE]
         synthetic = any(property_of(table, ORIGIN) == "synthetic" for table in others)
-        claim_origin(self._lake, self._settings, synthetic=synthetic)
-        self.done.append("made the coverage log anew, empty: backfills fetch again, and drop what is there already")
+        ensure_table(self._lake, self._table, self._settings, synthetic=synthetic)
+        after = ": backfills fetch again, and drop what is there already" if self._table == MARKER_TABLE else ""
+        self.done.append(f"made the log anew, empty{after}")
 
     def _forget_last_checkpoint(self, found: list[Finding]) -> None:
         self._drop_hint()

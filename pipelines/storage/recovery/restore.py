@@ -101,13 +101,13 @@ def restore(
 
     Raises:
         TableNotFoundError: no such table; names the nearest.
-        InvalidRangeError: the table is the coverage log, or is at that version.
+        InvalidRangeError: the table is a log, or is at that version.
         ConcurrentWriteError: another writer committed meanwhile; nothing was restored.
         StorageError: no such version, files of it are gone (names those that are whole), or it cannot be written.
     """
     contract = contract_of(lake, table_name)
     if contract.is_log:
-        raise InvalidRangeError(f"{table_name} is a log and is not restored: it would claim again what it took back")
+        raise InvalidRangeError(f"{table_name} is a log and is not restored: it would say again what was taken back")
     with nullcontext() if dry_run else turn(lake.root, table_name):
         now, then = lake.open(table_name), lake.open(table_name, version)
         if now.version() == version:

@@ -12,8 +12,8 @@ import pyarrow.fs as pafs
 from deltalake.exceptions import DeltaError
 
 from pipelines.errors import StorageError
-from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import whole_store
+from pipelines.storage.log_table import RECORDED
 from pipelines.storage.recovery.held_files import LOG_FOLDER, HeldFile, held_files, total_rows
 from pipelines.storage.undeclared import contract_of, is_declared
 
@@ -99,9 +99,9 @@ def footprint(lake: Lake, ages: LifecycleSettings, now: datetime) -> Footprint:
     logs = sum(size for path, size in stored.items() if path.split("/")[1:2] == [LOG_FOLDER])
     beside = sum(size for path, size in stored.items() if path not in live)
     return Footprint(
-        tables=tuple(table for table in tables if table.name != MARKER_TABLE),
-        ages=_ages((file for name, files in held.items() if name != MARKER_TABLE for file in files), ages, now),
-        logs=logs + sum(file.bytes for file in held.get(MARKER_TABLE, ())),
+        tables=tuple(table for table in tables if table.name not in RECORDED),
+        ages=_ages((file for name, files in held.items() if name not in RECORDED for file in files), ages, now),
+        logs=logs + sum(file.bytes for name in RECORDED for file in held.get(name, ())),
         unreferenced=beside - logs,
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.storage.creation import MARKER_TABLE
 from pipelines.storage.files import DataFile, Partition, live_files
+from pipelines.storage.log_table import RECORDED
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.travel.snapshots import Snapshots
 from pipelines.storage.upkeep.log_cleanup import clean_log
@@ -99,8 +99,8 @@ def _maintain(
     with turn(lake.root, table_name):
         files = live_files(lake.open(table_name))
         before, chosen = census(files), in_need(files, settings)
-        if chosen and not dry_run and table_name == MARKER_TABLE:
-            _compact_log(lake, settings, chosen)
+        if chosen and not dry_run and table_name in RECORDED:
+            _compact_log(lake, table_name, settings, chosen)
         elif chosen and not dry_run:
             rewrite(lake, engine, table_name, chosen)
     removed = vacuum(lake, table_name, settings.keep_days * _HOURS, dry_run=dry_run)
@@ -118,11 +118,11 @@ def _maintain(
     )
 
 
-def _compact_log(lake: Lake, settings: MaintenanceSettings, chosen: frozenset[Partition]) -> None:
-    """Compact the coverage log, which is small and written by delta-rs in any case: no JVM is started for it."""
+def _compact_log(lake: Lake, name: str, settings: MaintenanceSettings, chosen: frozenset[Partition]) -> None:
+    """Compact a log, which is small and written by delta-rs in any case: no JVM is started for it."""
     from pipelines.storage.upkeep.compaction import Layout, compact  # noqa: PLC0415 - slow to import
 
-    compact(lake, MARKER_TABLE, chosen, Layout(settings.target_file_mib * _MIB, ("recorded_at",)))
+    compact(lake, name, chosen, Layout(settings.target_file_mib * _MIB, (RECORDED[name],)))
 
 
 def census(files: Sequence[DataFile]) -> Census:

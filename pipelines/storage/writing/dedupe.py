@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
 
 ROW = "__row"
-_PREVIOUS = "__previous"
+PREVIOUS = "__previous"
 _SUFFIX = "__stored"
 
 
@@ -48,18 +48,18 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
         stamps = pl.Series([now] * batch.num_rows, dtype=_TIME)
         return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
     incoming = last_of_each(pl.DataFrame(batch.select(list(contract.keys))), contract.keys)
-    stored = _stored(table, contract, incoming, granularity)
+    stored = newest_stored(table, contract, incoming, granularity)
     if stored is None:
-        kept = incoming.select(ROW).with_columns(pl.lit(None, dtype=_TIME).alias(_PREVIOUS))
+        kept = incoming.select(ROW).with_columns(pl.lit(None, dtype=_TIME).alias(PREVIOUS))
     else:
         kept = _changed(incoming, stored, batch, contract)
     stamps = kept.select(
-        pl.max_horizontal(pl.lit(now, dtype=_TIME), pl.col(_PREVIOUS) + pl.duration(microseconds=1)).alias("at")
+        pl.max_horizontal(pl.lit(now, dtype=_TIME), pl.col(PREVIOUS) + pl.duration(microseconds=1)).alias("at")
     )["at"]
     places = kept[ROW].to_numpy()
     rows = batch if kept.height == batch.num_rows else batch.take(pa.array(places))
     kinds = np.full(batch.num_rows, REPEATED, np.int8)
-    kinds[places] = np.where(kept[_PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
+    kinds[places] = np.where(kept[PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
     return Decision(_stamped(rows, stamps), kinds)
 
 
@@ -71,9 +71,9 @@ def _changed(incoming: pl.DataFrame, stored: pl.DataFrame, batch: pa.Table, cont
         stored, on=keys, how="left", nulls_equal=True, suffix=_SUFFIX, maintain_order="left"
     )
     equal = pl.all_horizontal(
-        pl.col(_PREVIOUS).is_not_null(), *[pl.col(v).eq_missing(pl.col(v + _SUFFIX)) for v in values]
+        pl.col(PREVIOUS).is_not_null(), *[pl.col(v).eq_missing(pl.col(v + _SUFFIX)) for v in values]
     )
-    return joined.filter(~equal).select(ROW, _PREVIOUS)
+    return joined.filter(~equal).select(ROW, PREVIOUS)
 
 
 _TIME = pl.Datetime("us", "UTC")
@@ -92,10 +92,20 @@ def _stamped(rows: pa.Table, stamps: pl.Series) -> pa.Table:
     return rows.append_column("ingested_at", stamps.to_arrow().cast(pa.timestamp("us", "UTC")))
 
 
-def _stored(
+def newest_stored(
     table: DeltaTable, contract: Contract, incoming: pl.DataFrame, granularity: str | None
 ) -> pl.DataFrame | None:
-    """Return the newest stored version of each key that might be in the batch; None if none can be."""
+    """Return the newest stored version of each key that might be in the batch; None if none can be.
+
+    Args:
+        table: the table at the version to look at.
+        contract: says what identifies a row.
+        incoming: the batch's key columns.
+        granularity: of the table's partition dates.
+
+    Returns:
+        Keys, values, and in `PREVIOUS` when the version became known (aware UTC).
+    """
     files = file_actions(table)
     if not files.num_rows or not _may_overlap(files, contract, incoming):
         return None
@@ -105,8 +115,8 @@ def _stored(
     rows = execute(table, sql + (f" WHERE {' AND '.join(where)}" if where else ""))
     if not rows.num_rows:
         return None
-    frame = pl.DataFrame(rows).rename({"ingested_at": _PREVIOUS})
-    return frame.sort(_PREVIOUS).unique(subset=list(contract.keys), keep="last")
+    frame = pl.DataFrame(rows).rename({"ingested_at": PREVIOUS})
+    return frame.sort(PREVIOUS).unique(subset=list(contract.keys), keep="last")
 
 
 def _may_overlap(files: pa.Table, contract: Contract, incoming: pl.DataFrame) -> bool:
