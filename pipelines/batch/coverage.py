@@ -28,6 +28,10 @@ class CoverageMap:
         """Add one interval, as if it were recorded now."""
         self._answers.setdefault((series, provider), Answers()).add(status, interval)
 
+    def series(self) -> set[Series]:
+        """Return the series that anything is known of."""
+        return {series for (series, _), held in self._answers.items() if held.done}
+
     def providers(self, series: Series) -> set[str]:
         """Return the providers that cover anything of a series."""
         return {provider for (known, provider), held in self._answers.items() if known == series and held.done}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ from pipelines.batch.results import IngestResult
 from pipelines.contracts import load_contracts
 from pipelines.edge import EdgeContext, EdgeResult, validate
 from pipelines.intervals import Interval, IntervalSet
+from pipelines.sources.bars import rows_inside
 from pipelines.storage import CoverageEntry
+from pipelines.timeframes import EPOCH, Timeframe
 
 if TYPE_CHECKING:
     from pipelines.sources.base import Capabilities, Page
@@ -66,9 +68,50 @@ class Batch:
         return self.deliveries[0].provider
 
     @property
+    def facts(self) -> dict[str, object]:
+        """What the edge was told of the rows."""
+        first = self.deliveries[0]
+        return facts(
+            self.work.job,
+            self.provider,
+            first.capabilities,
+            timeframe=self.work.job.timeframe,
+            derived=first.page.derived,
+        )
+
+    @property
     def covered(self) -> IntervalSet:
         """The time that was answered for."""
         return IntervalSet(delivery.page.covered for delivery in self.deliveries)
+
+
+def facts(
+    job: Job, provider: str, capabilities: Capabilities, *, timeframe: Timeframe | None, derived: bool = False
+) -> dict[str, object]:
+    """Return the context of a dead letter file: what the edge knows of rows besides the rows, to replay them by."""
+    found: dict[str, object] = {"dataset": job.dataset, "asset_pair": job.subject, "provider": provider}
+    if timeframe is not None:
+        found |= {
+            "timeframe": timeframe.value,
+            "price_side": capabilities.price_side,
+            "is_adjusted": capabilities.adjusted,
+            "is_derived": derived,
+        }
+    return found
+
+
+def pages_of(page: Page, job: Job) -> list[Page]:
+    """Return what of a page is wanted, a page for each hole; rows whose time cannot be read go with the first."""
+    if job.holes is None:
+        return [page]
+    times = page.table[event_time_of(job)]
+    unreadable = rows_inside(times, Interval(EPOCH, EPOCH))
+    parts: list[Page] = []
+    for hole in job.holes & IntervalSet([page.covered]):
+        inside = rows_inside(times, hole)
+        kept = pc.and_not(inside, unreadable) if parts else inside
+        parts.append(replace(page, table=page.table.filter(kept), covered=hole))
+    return parts
 
 
 def event_time_of(job: Job) -> str:

@@ -56,9 +56,9 @@ class DerivedBars:
         self._work = work
         self._clock = clock
         self._timeframe = work.job.timeframe
-        self._base = source.capabilities.derived[self._timeframe]
+        self.base = source.capabilities.derived[self._timeframe]
         self._contract = load_contracts()[work.job.dataset]
-        self.base_table = self._contract.table_for(self._base)
+        self.base_table = self._contract.table_for(self.base)
 
     async def build(self, needed: IntervalSet, flight: asyncio.Semaphore, fetch: Fetch) -> Derivation:
         """Derive what is needed.
@@ -74,7 +74,7 @@ class DerivedBars:
         tables = [await asyncio.to_thread(self._from_lake, part) for part in needed & held]
         tables += [self._checked(page, outcome) for page in pages]
         rejected = rejected | IntervalSet(
-            Interval(row.event_time, row.event_time + self._base.step) for row in outcome.refused if row.event_time
+            Interval(row.event_time, row.event_time + self.base.step) for row in outcome.refused if row.event_time
         )
         known = (needed & held) | IntervalSet(page.covered for page in pages) | (needed & rejected)
         whole = whole_bars(known, self._timeframe) & needed
@@ -85,8 +85,8 @@ class DerivedBars:
 
     def _held(self) -> tuple[IntervalSet, IntervalSet]:
         job = self._work.job
-        log = self._manager.coverage.read(dataset=job.dataset, subject=job.subject, timeframe=self._base.value)
-        coverage, series = CoverageMap.from_table(log), job.series_of(self._base)
+        log = self._manager.coverage.read(dataset=job.dataset, subject=job.subject, timeframe=self.base.value)
+        coverage, series = CoverageMap.from_table(log), job.series_of(self.base)
         return coverage.covered(series, self._source.name), coverage.rejected(series, self._source.name)
 
     async def _fetch(
@@ -95,7 +95,7 @@ class DerivedBars:
         pages: list[Page] = []
         job = self._work.job
         for part in lacking:
-            whole = Window(job.dataset, job.subject, part.start, part.end, job.instrument, self._base)
+            whole = Window(job.dataset, job.subject, part.start, part.end, job.instrument, self.base)
             for window in self._source.windows(whole):
                 try:
                     async with flight:
@@ -130,7 +130,7 @@ class DerivedBars:
     def _checked(self, page: Page, outcome: Derivation) -> pa.Table:
         job = self._work.job
         context = EdgeContext(
-            self._contract, self._source.name, self._clock(), instrument=job.instrument, timeframe=self._base
+            self._contract, self._source.name, self._clock(), instrument=job.instrument, timeframe=self.base
         )
         checked = validate(page.table, context)
         outcome.refused.extend(checked.refused)

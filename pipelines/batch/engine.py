@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from pipelines.batch.chain import ProviderChain
 from pipelines.batch.coverage import CoverageMap
-from pipelines.batch.deliveries import Delivery, Work
+from pipelines.batch.deliveries import Delivery, Work, pages_of
 from pipelines.batch.derived import DerivedBars
 from pipelines.batch.landing import Landing
 from pipelines.batch.progress import Progress
+from pipelines.batch.quality import record_edge
 from pipelines.batch.results import BackfillResult, FailedWindow, IngestResult
 from pipelines.calendars import expected_opens
 from pipelines.errors import (
@@ -97,9 +98,9 @@ class Backfill:
                     group.create_task(self._run(work, chain))
         finally:
             await chain.aclose()
-        return BackfillResult(
-            run_id, [work.result for work in works], time.monotonic() - started, self._requests, self._stopping
-        )
+        results = [work.result for work in works]
+        await asyncio.to_thread(record_edge, self._manager, results, run_id, synthetic=synthetic)
+        return BackfillResult(run_id, results, time.monotonic() - started, self._requests, self._stopping)
 
     def _one_origin(self, jobs: Sequence[Job], chain: ProviderChain) -> bool:
         kinds = {chain.is_synthetic(job) for job in jobs}
@@ -180,7 +181,8 @@ class Backfill:
             return await self._derive(work, source, needed)
         answered: list[Interval] = []
         errors: list[FailedWindow] = []
-        windows = [window for part in needed for window in source.windows(work.job.window(part))]
+        spans = needed if work.job.holes is None else [work.job.interval]
+        windows = [window for part in spans for window in source.windows(work.job.window(part))]
         self._progress.planned(len(windows))
 
         async def one(window: Window) -> None:
@@ -193,7 +195,8 @@ class Backfill:
                     if page is None:
                         return
                     self._note(work, source, page.table.num_rows)
-                    await self._landing.add(Delivery(work, source.name, source.capabilities, page))
+                    for part in pages_of(page, work.job):
+                        await self._landing.add(Delivery(work, source.name, source.capabilities, part))
             except SourceError as error:
                 raised.append(error)
                 errors.append(FailedWindow(window.interval, source.name, str(error)))
@@ -229,7 +232,7 @@ class Backfill:
         outcome = await derived.build(needed, self._flight, self._fetch)
         self._progress.planned(1)
         if outcome.refused:
-            self._landing.refuse(work, source.name, outcome.refused)
+            self._landing.refuse(work, source, derived.base, outcome.refused)
         for delivery in outcome.deliveries:
             self._note(work, source, delivery.page.table.num_rows)
             await self._landing.add(delivery)

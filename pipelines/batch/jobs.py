@@ -1,4 +1,4 @@
-"""A job: one series over one range, aligned to bars and clipped to what has closed."""
+"""A job: one series over one range, aligned to bars and clipped to what has closed and what was listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from pipelines.timeframes import Timeframe, parse_instant
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to ingest. `provider` pins one source; without it the chain is asked in order."""
+    """What to ingest. `provider` pins one source; without it the chain is asked in order.
+
+    `holes`, within the interval, are all that is wanted of it: the rest is asked for only where that spares a request,
+    and does not land.
+    """
 
     dataset: str
     subject: str
@@ -24,6 +28,7 @@ class Job:
     timeframe: Timeframe | None = None
     provider: str | None = None
     force: bool = False
+    holes: IntervalSet | None = None
 
     @property
     def label(self) -> str:
@@ -46,6 +51,8 @@ class Job:
     def needed(self, covered: IntervalSet, lookback_bars: int = 0) -> IntervalSet:
         """Return what must be fetched: what is not covered, and the last bars before that edge to look at again."""
         whole = IntervalSet([self.interval])
+        if self.holes is not None:
+            return self.holes
         if self.force:
             return whole
         known = whole & covered
@@ -145,4 +152,7 @@ def _clipped(
     if timeframe is not None:
         start, end = timeframe.ceil(start), timeframe.ceil(end)
     end = min(end, horizon(instrument, timeframe, now))
+    if instrument is not None and timeframe is not None:
+        listed, gone = instrument.listing
+        start, end = max(start, listed), min(end, gone)
     return Interval(min(start, end), end)

@@ -15,6 +15,7 @@ from pipelines.batch.deliveries import (
     Batch,
     Delivery,
     Work,
+    facts,
     grouped,
     newest_in,
     note_covered,
@@ -25,6 +26,7 @@ from pipelines.batch.progress import Progress
 from pipelines.batch.results import FailedWindow
 from pipelines.contracts import load_contracts
 from pipelines.data_quality.dlq import DeadLetterQueue
+from pipelines.data_quality.reasons import WHOLE_BATCH, kinds_of
 from pipelines.edge import EdgeContext, RefusedRow
 from pipelines.errors import ConcurrentWriteError, LakehouseError
 from pipelines.intervals import Interval, IntervalSet
@@ -33,9 +35,10 @@ from pipelines.storage import AppendResult, CoverageEntry, DeltaLakeManager
 from pipelines.timeframes import Timeframe, utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pipelines.config import Settings
+    from pipelines.sources.base import Source
 
 _COMMITS_AT_ONCE = 2
 
@@ -107,9 +110,10 @@ class Landing:
         """Commit everything buffered."""
         await asyncio.gather(*(self.flush(table) for table in list(self._buffers)))
 
-    def refuse(self, work: Work, provider: str, refused: list[RefusedRow]) -> None:
-        """Write refused rows to the dead letter queue and count them."""
-        self._to_dlq(work, provider, "schema_validation_failed", refused)
+    def refuse(self, work: Work, source: Source, timeframe: Timeframe, refused: list[RefusedRow]) -> None:
+        """Write refused finer bars, which the job's own are built from, to the dead letter queue and count them."""
+        told = facts(work.job, source.name, source.capabilities, timeframe=timeframe)
+        self._to_dlq(work, told, "schema_validation_failed", refused)
 
     def _land(self, table: str, deliveries: list[Delivery]) -> None:
         batches: list[Batch] = []
@@ -147,28 +151,26 @@ class Landing:
             return
         ratio = len(checked.refused) / checked.total
         if ratio <= self._settings.ingest.max_rejected_ratio:
-            self._to_dlq(batch.work, batch.provider, "schema_validation_failed", checked.refused)
+            self._to_dlq(batch.work, batch.facts, "schema_validation_failed", checked.refused)
             return
         batch.refused_whole = True
-        message = f"batch refused: {ratio:.1%} of {checked.total} rows failed, over the limit"
+        result.repeated += checked.repeated
+        message = f"{WHOLE_BATCH}: {ratio:.1%} of {checked.total} rows failed, over the limit"
         event_time = load_contracts()[batch.work.job.dataset].event_time
         whole = [
             *checked.refused,
             *(RefusedRow(row, message, row.get(event_time or "")) for row in checked.good.to_pylist()),
         ]
-        path = self._to_dlq(batch.work, batch.provider, "too_many_rejected", whole)
+        path = self._to_dlq(batch.work, batch.facts, "too_many_rejected", whole)
         reason = checked.refused[0].reason
         # Rows without any readable time cover nothing, and are still a failure.
         for part in list(batch.covered) or [batch.work.job.interval]:
             result.failed.append(FailedWindow(part, batch.provider, f"{message} ({reason}); see {path}"))
 
-    def _to_dlq(self, work: Work, provider: str, error: str, refused: list[RefusedRow]) -> str:
-        job = work.job
-        context = {"dataset": job.dataset, "asset_pair": job.subject, "provider": provider}
-        if job.timeframe:
-            context["timeframe"] = job.timeframe.value
+    def _to_dlq(self, work: Work, context: Mapping[str, object], error: str, refused: list[RefusedRow]) -> str:
         path = str(self._dlq.write(error, context, refused))
         work.result.rejected += len(refused)
+        work.result.reasons.update(kind for row in refused for kind in kinds_of(row.reason))
         work.result.dlq_files.append(path)
         metrics.ingestion_errors_total.labels(error_type="rejected_rows").inc(len(refused))
         return path

@@ -17,6 +17,7 @@ from pipelines.batch.deliveries import Delivery, Work
 from pipelines.batch.jobs import Job
 from pipelines.batch.landing import Landing
 from pipelines.batch.progress import Progress
+from pipelines.batch.quality import record_edge
 from pipelines.batch.results import BackfillResult, IngestResult
 from pipelines.contracts import Contract
 from pipelines.errors import SourceError, UnknownAssetError
@@ -112,6 +113,7 @@ class FileLoad:
             done += 1
         await landing.flush_all()
         series = [work.result for work in works.values()]
+        await asyncio.to_thread(record_edge, self._manager, series, run_id)
         return LoadResult(run_id, series, time.monotonic() - started, done, self._stopping, failed)
 
     async def _file(self, spec: FileSpec, contract: Contract, works: dict[str, Work], landing: Landing) -> None:

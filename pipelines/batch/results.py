@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,6 +29,7 @@ class IngestResult:
         restated: rows landed as a newer version of a known one.
         repeated: rows that were already there, unchanged.
         rejected: rows in the dead letter queue.
+        reasons: why they were refused, with how many rows; a row may have several.
         served: rows fetched, by provider.
         skipped: why a provider of the chain was not asked or was given up, by provider.
         missing: what was not covered before the run.
@@ -45,6 +47,7 @@ class IngestResult:
     restated: int = 0
     repeated: int = 0
     rejected: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     served: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     missing: IntervalSet = field(default_factory=IntervalSet)
@@ -78,6 +81,7 @@ class IngestResult:
             "restated": self.restated,
             "repeated": self.repeated,
             "rejected": self.rejected,
+            "reasons": dict(sorted(self.reasons.items())),
             "coverage": round(self.coverage, 6),
             "watermark": self.watermark.isoformat() if self.watermark else None,
             "failed": [

@@ -123,6 +123,10 @@ class Source(ABC):
             yield Window(whole.dataset, whole.subject, start, end, whole.instrument, whole.timeframe)
             start = end
 
+    def oldest(self, window: Window) -> datetime | None:  # noqa: ARG002
+        """Return the first instant (aware UTC) of which it keeps what a window asks for; None where none is known."""
+        return None
+
     def get_circuit_breaker_stats(self) -> dict[str, object]:
         """Return the circuit breaker's `state`, `failure_count` and more; a source without network is always closed."""
         return {"state": "closed", "failure_count": 0}

@@ -75,7 +75,7 @@ def count(lake: Path | str) -> dict[str, int]:
     return {
         folder.name: DeltaTable(str(folder)).count()
         for folder in sorted(Path(lake).iterdir())
-        if (folder / "_delta_log").is_dir() and folder.name != "ingest_coverage"
+        if (folder / "_delta_log").is_dir() and folder.name not in ("ingest_coverage", "quality_results")
     }
 
 

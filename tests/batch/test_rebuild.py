@@ -76,7 +76,11 @@ def test_a_table_with_a_broken_log_is_set_aside_and_comes_back(lake, exchange):
     assert result.rows == {"BTCUSD": 48, "ETHUSD": 48}
     aside = Path(lake.storage_path) / result.plan.aside
     assert len(list(aside.rglob("*.parquet"))) == 2
-    assert lake.known_tables() == ["ingest_coverage", *(f"raw_market_data_{t}" for t in sorted(Timeframe))]
+    assert lake.known_tables() == [
+        "ingest_coverage",
+        "quality_results",
+        *(f"raw_market_data_{t}" for t in sorted(Timeframe)),
+    ]
     assert_whole(exchange, lake.storage_path, ASSETS, START, END)
 
 

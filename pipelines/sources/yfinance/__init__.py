@@ -69,7 +69,7 @@ class YfinanceSource(HttpSource):
 
     def windows(self, whole: Window) -> Iterator[Window]:
         """Cut by span; what is older than Yahoo keeps is one window, which costs no request."""
-        oldest = self._oldest(whole)
+        oldest = self.oldest(whole)
         if whole.start < (end := min(oldest, whole.end)):
             yield replace(whole, end=end)
         if oldest < whole.end:
@@ -85,7 +85,7 @@ class YfinanceSource(HttpSource):
         self.span(window)
         now = self._clock()
         wanted = closed_part(window, timeframe, now)
-        start = max(wanted.start, self._oldest(window))
+        start = max(wanted.start, self.oldest(window))
         if start >= wanted.end:
             return Page(empty_bars(), Interval(wanted.start, wanted.start))
         asked = Interval(start, wanted.end)
@@ -105,7 +105,8 @@ class YfinanceSource(HttpSource):
         await super().aclose()
         self._chart.close()
 
-    def _oldest(self, window: Window) -> datetime:
+    def oldest(self, window: Window) -> datetime:
+        """Return the first instant that Yahoo keeps; the year 1 where it keeps everything."""
         _, timeframe = bar_window(window)
         if timeframe not in _DEPTH:
             return datetime.min.replace(tzinfo=UTC)
