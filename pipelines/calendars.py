@@ -30,11 +30,14 @@ _Micros = npt.NDArray[np.int64]
 
 _NEW_YORK = ZoneInfo("America/New_York")
 _FOREX_TURN = time(17)
+_OFF_THE_CLOCK = (Timeframe.H1, Timeframe.H4)
 _SUNDAY = 6
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400_000_000
 # No session lasts longer or lies further from the date it is filed under (the forex week does not).
 _SLACK = timedelta(days=7)
+# How far back to look for a bar that is due: past any holiday, and past the years a calendar does not reach.
+_LOOK_BACK = (timedelta(days=30), timedelta(days=20 * 365))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,15 @@ class Sessions:
     days: _Micros
 
 
+_NO_SESSIONS = Sessions(*(np.array([], dtype=np.int64) for _ in range(3)))
+
+
 def is_open(instrument: Instrument, timeframe: Timeframe, opens: Instants) -> Mask:
     """Say for each bar open whether a bar exists there on a regular calendar.
 
     An intraday bar exists if its span overlaps a session, half-days and lunch breaks honoured; a daily bar exists if
     its UTC date has a session (on "forex": if any trading falls on it, which Sunday's late hours do). Dates an
-    exchange calendar knows nothing about count as closed.
+    exchange calendar knows nothing about count as closed, and so do those on which the instrument is not listed.
 
     Args:
         instrument: whose calendar to ask.
@@ -65,9 +71,14 @@ def is_open(instrument: Instrument, timeframe: Timeframe, opens: Instants) -> Ma
         ConfigError: the instrument names an unknown calendar.
     """
     check_calendar(instrument)
-    if opens.size == 0 or instrument.calendar == ALWAYS:
+    if opens.size == 0:
         return np.ones(opens.shape, dtype=np.bool_)
     at = opens.astype("datetime64[us]").astype(np.int64)
+    if instrument.calendar == ALWAYS:
+        # No bar spans a midnight in UTC, so that each is listed whole or not at all.
+        listed, gone = map(_micros, instrument.listing)
+        always: Mask = (at >= listed) & (at < gone)
+        return always
     found = sessions(instrument, _instant(int(at.min())), _instant(int(at.max())) + timeframe.step)
     if timeframe is Timeframe.D1:
         return np.isin(at // _DAY * _DAY, found.days)
@@ -86,13 +97,18 @@ def expected_opens(instrument: Instrument, timeframe: Timeframe, start: datetime
 
 
 def sessions(instrument: Instrument, start: datetime, end: datetime) -> Sessions:
-    """Return the sessions that overlap [start, end), uncut; "24/7" is one span from start to end.
+    """Return the sessions that overlap [start, end), cut to the dates on which the instrument is listed and no further.
+
+    "24/7" is one span from start to end.
 
     Raises:
         ConfigError: the instrument names an unknown calendar.
     """
     check_calendar(instrument)
-    low, high = _micros(start), _micros(end)
+    listed, gone = map(_micros, instrument.listing)
+    low, high = max(_micros(start), listed), min(_micros(end), gone)
+    if low >= high:
+        return _NO_SESSIONS
     if instrument.calendar == ALWAYS:
         days = np.arange(low // _DAY * _DAY, high, _DAY, dtype=np.int64)
         return Sessions(np.array([low]), np.array([high]), days)
@@ -102,7 +118,50 @@ def sessions(instrument: Instrument, start: datetime, end: datetime) -> Sessions
     )
     inside = slice(np.searchsorted(closes, low, side="right"), np.searchsorted(opens, high, side="left"))
     dated = slice(np.searchsorted(days, low // _DAY * _DAY), np.searchsorted(days, high))
-    return Sessions(opens[inside], closes[inside], days[dated])
+    return Sessions(np.maximum(opens[inside], listed), np.minimum(closes[inside], gone), days[dated])
+
+
+def newest_due(instrument: Instrument, timeframe: Timeframe, before: datetime) -> datetime | None:
+    """Return the open of the newest bar of a regular calendar that closes at or before an instant; aware UTC.
+
+    Args:
+        instrument: whose calendar to ask.
+        timeframe: the bars' length.
+        before: the instant, aware UTC.
+
+    Returns:
+        The open; None if the calendar knows of no session in the 20 years before, or the instrument was not listed yet.
+
+    Raises:
+        ConfigError: the instrument names an unknown calendar.
+    """
+    end = min(timeframe.floor(before), instrument.listing[1])
+    for span in _LOOK_BACK:
+        found = sessions(instrument, end - span, end)
+        if timeframe is Timeframe.D1 and found.days.size:
+            return _instant(int(found.days[-1]))
+        if timeframe is not Timeframe.D1 and found.opens.size:
+            last = min(_instant(int(found.closes[-1])), end)
+            return timeframe.floor(last - _MICROSECOND)
+    return None
+
+
+def newest_owed(instrument: Instrument, timeframe: Timeframe, now: datetime, latency: timedelta) -> datetime | None:
+    """Return the open of the newest bar that should be known by now, aware UTC; None as for `newest_due`.
+
+    1h and 4h bars of an exchange are owed one length later: some providers' open at half past, with the session.
+
+    Args:
+        instrument: whose calendar to ask.
+        timeframe: the bars' length.
+        now: the present, aware UTC.
+        latency: how long after its close a bar may come.
+
+    Raises:
+        ConfigError: the instrument names an unknown calendar.
+    """
+    off_the_clock = timeframe in _OFF_THE_CLOCK and instrument.calendar not in (ALWAYS, FOREX)
+    return newest_due(instrument, timeframe, now - latency - (timeframe.step if off_the_clock else timedelta()))
 
 
 def check_calendar(instrument: Instrument) -> None:
@@ -180,16 +239,15 @@ def _exchange_decade(name: str, decade: int) -> Sessions:
 
     usual = xc.get_calendar(name)
     low, high = usual.bound_min(), usual.bound_max()
-    empty = np.array([], dtype=np.int64)
     first, last = f"{decade * 10}-01-01", f"{decade * 10 + 9}-12-31"
     first = first if low is None else max(first, f"{low:%Y-%m-%d}")
     last = last if high is None else min(last, f"{high:%Y-%m-%d}")
     if first > last:
-        return Sessions(empty, empty, empty)
+        return _NO_SESSIONS
     try:
         schedule = xc.get_calendar(name, start=first, end=last).schedule
     except xc.errors.NoSessionsError:
-        return Sessions(empty, empty, empty)
+        return _NO_SESSIONS
     return _from_schedule(schedule)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pipelines.config import CONFIG_DIR
 from pipelines.errors import ConfigError, UnknownAssetError
@@ -31,7 +32,8 @@ class Instrument(BaseModel):
     """One tradable or observable instrument.
 
     `price_min` and `price_max` are exclusive bounds in quote currency (percent for yields); `calendar` is "24/7",
-    "forex" (Sunday to Friday 17:00 New York) or an `exchange_calendars` name.
+    "forex" (Sunday to Friday 17:00 New York) or an `exchange_calendars` name. `listed_from` is the first date in UTC
+    on which it trades and `listed_until` the first on which it does not any more; None for no such limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,14 +42,41 @@ class Instrument(BaseModel):
     asset_class: AssetClass
     calendar: str
     price_min: float = 0.0001
-    price_max: float = 1_000_000.0
+    price_max: float = Field(default=1_000_000.0, validate_default=True)
     base: str = ""
     quote: str = "USD"
+    listed_from: date | None = None
+    listed_until: date | None = None
     symbols: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("price_max")
+    @classmethod
+    def _room_for_prices(cls, price_max: float, info: ValidationInfo) -> float:
+        price_min = info.data.get("price_min")
+        if price_min is not None and not price_max > price_min:
+            raise ValueError(f"must be above price_min ({price_min:g}): no price lies between {price_max:g} and that")
+        return price_max
+
+    @field_validator("listed_until")
+    @classmethod
+    def _listed_at_all(cls, until: date | None, info: ValidationInfo) -> date | None:
+        since = info.data.get("listed_from")
+        if until is not None and since is not None and until <= since:
+            raise ValueError(f"must be after listed_from ({since}): it is the first date without trading")
+        return until
+
+    @property
+    def listing(self) -> tuple[datetime, datetime]:
+        """The time, aware UTC, from which on it trades and from which on it does not any more."""
+        return _midnight(self.listed_from or date.min), _midnight(self.listed_until or date.max)
 
     def symbol(self, provider: str) -> str:
         """Return the provider's own name of this instrument."""
         return self.symbols.get(provider) or _by_rule(provider, self)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 def _by_rule(provider: str, instrument: Instrument) -> str:

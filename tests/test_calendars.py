@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.calendars import expected_opens, is_open, sessions
+from pipelines.calendars import expected_opens, is_open, newest_due, newest_owed, sessions
 from pipelines.errors import ConfigError
 from pipelines.instruments import AssetClass, Instrument, load_registry
 from pipelines.timeframes import EPOCH, Timeframe
@@ -161,3 +161,104 @@ def test_an_unknown_calendar_is_a_clear_error(name: str, hint: str) -> None:
         is_open(on(name), Timeframe.M1, at(EPOCH))
     assert name in str(caught.value)
     assert "assets.TEST.calendar" in str(caught.value)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "timeframe", "before", "due"),
+    [
+        (BTC, "1m", "2024-01-01T00:00:30", "2023-12-31T23:59"),
+        (BTC, "1h", "2024-02-29T13:00", "2024-02-29T12:00"),
+        (BTC, "1d", "2024-03-01T23:59", "2024-02-29T00:00"),
+        # Forex closes on Friday at 17:00 New York and opens on Sunday at the same time.
+        (EUR, "1m", "2024-01-06T12:00", "2024-01-05T21:59"),
+        (EUR, "1m", "2024-01-07T22:00:59", "2024-01-05T21:59"),
+        (EUR, "1m", "2024-01-07T22:01:00", "2024-01-07T22:00"),
+        (EUR, "4h", "2024-01-06T12:00", "2024-01-05T20:00"),
+        # Clocks went forward on the Sunday: the week opens an hour earlier in UTC.
+        (EUR, "1h", "2025-03-09T21:59", "2025-03-07T21:00"),
+        (EUR, "1h", "2025-03-09T22:00", "2025-03-09T21:00"),
+        # New York closed at 13:00 on 24 November 2023; Thursday was Thanksgiving.
+        (AAPL, "1m", "2023-11-24T14:30:59", "2023-11-22T20:59"),
+        (AAPL, "5m", "2023-11-26T12:00", "2023-11-24T17:55"),
+        (AAPL, "1h", "2023-11-24T18:00", "2023-11-24T17:00"),
+        (AAPL, "1d", "2023-11-24T23:00", "2023-11-22T00:00"),
+        (AAPL, "1d", "2023-11-25T00:00", "2023-11-24T00:00"),
+        # New York was closed from 11 to 16 September 2001.
+        (on("XNYS"), "1d", "2001-09-17T12:00", "2001-09-10T00:00"),
+    ],
+)
+def test_the_newest_bar_due(instrument: Instrument, timeframe: str, before: str, due: str) -> None:
+    assert newest_due(instrument, Timeframe(timeframe), utc(before)) == utc(due)
+
+
+@given(turns, st.sampled_from(list(Timeframe)), st.sampled_from(["forex", "XNYS", "XTKS", "24/7"]))
+@settings(max_examples=60)
+def test_the_newest_bar_due_is_the_last_expected_one(instant: datetime, timeframe: Timeframe, calendar: str) -> None:
+    instrument = on(calendar)
+    expected = expected_opens(instrument, timeframe, instant - timedelta(days=20), instant)
+    closed = [pd.Timestamp(value, tz="UTC") for value in expected[-20:]]
+    # Tokyo's calendar begins in 1997.
+    last = max((value for value in closed if value + timeframe.step <= instant), default=None)
+    assert newest_due(instrument, timeframe, instant) == last
+
+
+def test_nothing_is_due_before_a_calendar_begins() -> None:
+    assert newest_due(on("XSAU"), Timeframe.H1, utc("1930-03-06")) is None
+
+
+def listed(since: date | None, until: date | None, calendar: str = "24/7") -> Instrument:
+    return Instrument(
+        pair="TEST", asset_class=AssetClass.EQUITY, calendar=calendar, listed_from=since, listed_until=until
+    )
+
+
+@pytest.mark.parametrize("calendar", ["24/7", "forex", "XNYS", "CMES"])
+@given(st.dates(date(2023, 12, 20), date(2024, 1, 20)), st.integers(1, 12), st.sampled_from(list(Timeframe)))
+@settings(max_examples=30)
+def test_nothing_is_expected_outside_of_the_listing(
+    calendar: str, since: date, length: int, timeframe: Timeframe
+) -> None:
+    start, end = utc("2023-12-10"), utc("2024-02-10")
+    until = since + timedelta(days=length)
+    whole = expected_opens(on(calendar), timeframe, start, end)
+    found = expected_opens(listed(since, until, calendar), timeframe, start, end)
+    inside = (whole >= np.datetime64(since, "us")) & (whole < np.datetime64(until, "us"))
+    assert np.array_equal(found, whole[inside])
+    due = newest_due(listed(since, until, calendar), timeframe, end)
+    assert due == (pd.Timestamp(found[-1], tz="UTC") if found.size else None)
+
+
+def test_sessions_are_cut_to_the_listing() -> None:
+    week = sessions(listed(date(2024, 1, 9), date(2024, 1, 11), "forex"), utc("2024-01-01"), utc("2024-02-01"))
+    assert [pd.Timestamp(int(edge[0]), unit="us") for edge in (week.opens, week.closes)] == [
+        pd.Timestamp("2024-01-09"),
+        pd.Timestamp("2024-01-11"),
+    ]
+    assert len(week.days) == 2
+    assert sessions(listed(None, date(2020, 1, 1)), utc("2024-01-01"), utc("2024-02-01")).opens.size == 0
+
+
+def test_a_delisted_asset_is_due_no_bar_after_its_last() -> None:
+    gone = listed(None, date(2024, 1, 6), "XNYS")
+    assert newest_due(gone, Timeframe.M1, utc("2026-01-01")) == utc("2024-01-05T20:59")
+    assert newest_due(listed(date(2024, 1, 6), None), Timeframe.M1, utc("2024-01-05")) is None
+
+
+def test_bars_that_open_at_half_past_are_owed_with_their_close() -> None:
+    """New York opens at 14:30 UTC: a 1h bar from then on closes at 15:30, one on the clock at 15:00."""
+    registry = load_registry()
+    latency = timedelta(minutes=5)
+
+    def owed(pair: str, frame: Timeframe, hour: int, minute: int) -> datetime | None:
+        return newest_owed(registry.resolve(pair), frame, datetime(2025, 12, 9, hour, minute, tzinfo=UTC), latency)
+
+    yesterday = datetime(2025, 12, 8, 20, tzinfo=UTC)
+    assert [owed("AAPL", Timeframe.H1, 15, minute) for minute in (4, 6, 34)] == [yesterday] * 3
+    assert owed("AAPL", Timeframe.H1, 16, 6) == datetime(2025, 12, 9, 14, tzinfo=UTC)
+    assert owed("AAPL", Timeframe.M15, 14, 51) == datetime(2025, 12, 9, 14, 30, tzinfo=UTC)
+    assert owed("BTCUSD", Timeframe.H1, 15, 4) == datetime(2025, 12, 9, 13, tzinfo=UTC)
+    assert owed("BTCUSD", Timeframe.H1, 15, 5) == datetime(2025, 12, 9, 14, tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,22 @@ def test_a_wrong_entry_names_file_asset_and_key(tmp_path: Path) -> None:
     path.write_text("assets: {X: {asset_class: cryptoo, calendar: 24/7}}\ncurrencies: {fiat: [], crypto: []}\n")
     with pytest.raises(ConfigError, match=r"assets\.yaml: assets\.X\.asset_class"):
         load_registry(path)
+
+
+def registry_with(folder: Path, fields: str) -> Path:
+    path = folder / "assets.yaml"
+    path.write_text(
+        f"assets:\n  GONE: {{asset_class: equity, calendar: XNYS, {fields}}}\ncurrencies: {{fiat: [], crypto: []}}\n"
+    )
+    return path
+
+
+def test_a_listing_is_read_as_dates(tmp_path: Path) -> None:
+    found = load_registry(registry_with(tmp_path, "listed_from: 2014-06-02, listed_until: 2020-01-01")).resolve("GONE")
+    assert found.listing == (datetime(2014, 6, 2, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("until", ["2014-06-01", "2014-06-02", "no date"])
+def test_a_listing_that_ends_before_it_begins_is_named(tmp_path: Path, until: str) -> None:
+    with pytest.raises(ConfigError, match=r"assets\.GONE\.listed_until"):
+        load_registry(registry_with(tmp_path, f"listed_from: 2014-06-02, listed_until: {until}"))
