@@ -43,6 +43,10 @@ class ContractError(LakehouseError):
     """Data does not have the shape its contract asks for."""
 
 
+class DeadLetterError(LakehouseError):
+    """A dead letter file cannot be read or replayed; it is left where it is."""
+
+
 class SourceError(LakehouseError):
     """Base of what a source may raise while fetching; `retryable` says whether asking again could help."""
 

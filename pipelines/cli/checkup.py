@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pipelines.cli.checks import Check, State
 from pipelines.cli.failures import DONE, FAILED
-from pipelines.cli.render import console, count, show_json, size
+from pipelines.cli.render import console, count, counted, show_json, size
 from pipelines.config import ProviderSettings, Settings, load_settings
 from pipelines.contracts import load_contracts
 from pipelines.errors import ConfigError, LakehouseError
@@ -117,7 +117,7 @@ def _lakes(settings: Settings, lake: str | None) -> Iterator[Check]:
 
 def _lake(name: str, address: str, wanted: str | None, settings: Settings) -> Iterator[Check]:
     from pipelines.storage import DeltaLakeManager
-    from pipelines.storage.creation import MARKER_TABLE
+    from pipelines.storage.log_table import RECORDED
 
     if address.startswith("s3://"):
         from pipelines.cli.bucket_checks import bucket_checks
@@ -132,7 +132,7 @@ def _lake(name: str, address: str, wanted: str | None, settings: Settings) -> It
         yield Check(name, State.BROKEN, str(error), "mend or move it, or set delta_lake.storage_path")
         return
     origins = {table.origin for table in tables}
-    rows = count(sum(table.rows for table in tables if table.name != MARKER_TABLE))
+    rows = count(sum(table.rows for table in tables if table.name not in RECORDED))
     if not tables:
         yield Check(name, State.OK, f"{address} is empty", "`lakehouse backfill --help` shows how to fill it")
     elif wanted and origins != {wanted}:
@@ -166,11 +166,8 @@ def _dead_letters(settings: Settings) -> Check:
     files = sorted(folder.glob("dlq_*.json"))
     if not files:
         return Check("dead letters", State.OK, "none")
-    return Check("dead letters", State.WARN, f"{count(len(files))} files in {folder}", f"the reasons: {_reasons()}")
-
-
-def _reasons() -> str:
-    return "jq -r '.records[].reason' FILE | sort | uniq -c"
+    found = f"{counted(len(files), 'files')} in {folder}"
+    return Check("dead letters", State.WARN, found, "`lakehouse dlq stats` tells why, `… dlq replay` tries again")
 
 
 def _keys(settings: Settings) -> Iterator[Check]:

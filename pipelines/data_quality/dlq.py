@@ -10,10 +10,9 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,14 @@ from pipelines.timeframes import utc_now
 if TYPE_CHECKING:
     from pipelines.edge import RefusedRow
 
+# What a replay adds to the context: the file the rows were refused in first, and when that was.
+REPLAYED_FROM = "replayed_from"
+REFUSED_AT = "refused_at"
+LINEAGE = (REPLAYED_FROM, REFUSED_AT)
+ARCHIVE = "archive"
 _WORD = re.compile(r"[_\-.\s]+")
+_CONTEXT = b' "context": '
+_PREFIX, _SUFFIX = ".dlq_", ".partial"
 
 
 class DeadLetterQueue:
@@ -49,9 +55,8 @@ class DeadLetterQueue:
         """
         stamp = utc_now()
         self.path.mkdir(parents=True, exist_ok=True)
-        body = chain(_opening(error, context), _records(refused))
         with _unfinished(self.path) as partial:
-            digest = _write(partial, stamp, body)
+            digest = _write(partial, stamp, error, context, refused)
             with _alone_in(self.path) as folder:
                 target, exists = self._place(partial, stamp, digest)
                 if not exists:
@@ -62,6 +67,24 @@ class DeadLetterQueue:
     def files(self) -> list[Path]:
         """Return the queue's files, oldest first."""
         return sorted(self.path.glob("dlq_*.json"))
+
+    def archive(self, path: Path) -> Path:
+        """Move one of the queue's files to its folder `archive` and return its new place; atomic.
+
+        Raises:
+            OSError: it cannot be moved, and is still where it was.
+        """
+        folder = self.path / ARCHIVE
+        folder.mkdir(exist_ok=True)
+        with _alone_in(self.path) as queue, _alone_in(folder) as archive:
+            target, number = folder / path.name, 1
+            while target.exists():
+                number += 1
+                target = folder / f"{path.stem}-{number}{path.suffix}"
+            path.rename(target)
+            os.fsync(archive)
+            os.fsync(queue)
+        return target
 
     def _place(self, partial: Path, stamp: datetime, digest: str) -> tuple[Path, bool]:
         """Return the file that has this content already, or a name for a new one whose id is not taken."""
@@ -75,8 +98,12 @@ class DeadLetterQueue:
         return self.path / f"dlq_{stamp.strftime('%Y-%m-%dT%H-%M-%S')}_{identity}.json", False
 
 
-def _opening(error: str, context: Mapping[str, object]) -> Iterator[str]:
-    yield f' "error": {_json(error)},\n "context": {_json(_clean(context))},\n "records": ['
+def _opening(error: str, context: Mapping[str, object]) -> str:
+    return f' "error": {_json(error)},\n "context": {_json(_clean(context))},\n "records": ['
+
+
+def _without_lineage(context: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in context.items() if name not in LINEAGE}
 
 
 def _records(refused: Iterable[RefusedRow]) -> Iterator[str]:
@@ -87,14 +114,16 @@ def _records(refused: Iterable[RefusedRow]) -> Iterator[str]:
     yield "\n ]\n}\n"
 
 
-def _write(partial: Path, stamp: datetime, body: Iterable[str]) -> str:
-    """Write the document and return the digest of what follows its timestamp, which has a line of its own."""
-    digest = hashlib.sha256()
+def _write(
+    partial: Path, stamp: datetime, error: str, context: Mapping[str, object], refused: Iterable[RefusedRow]
+) -> str:
+    """Write the document and return the digest of what follows its timestamp, as if it had never been replayed."""
+    digest = hashlib.sha256(_encoded(_opening(error, _without_lineage(context))))
     with partial.open("wb") as stream:
         stream.write(f'{{\n "timestamp": "{stamp.strftime("%Y-%m-%dT%H:%M:%S")}",\n'.encode())
-        for text in body:
-            # Half a surrogate pair, which a source may well send, becomes its JSON escape.
-            data = text.encode("utf-8", "backslashreplace")
+        stream.write(_encoded(_opening(error, context)))
+        for text in _records(refused):
+            data = _encoded(text)
             digest.update(data)
             stream.write(data)
         stream.flush()
@@ -102,28 +131,58 @@ def _write(partial: Path, stamp: datetime, body: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def _encoded(text: str) -> bytes:
+    # Half a surrogate pair, which a source may well send, becomes its JSON escape.
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _same_content(one: Path, other: Path) -> bool:
+    """Compare what follows the timestamps; where the rows were replayed from does not count."""
     with one.open("rb") as left, other.open("rb") as right:
         for stream in (left, right):
             stream.readline()
             stream.readline()
+        if left.readline() != right.readline() or _context(left.readline()) != _context(right.readline()):
+            return False
         while block := left.read(1 << 20):
             if block != right.read(1 << 20):
                 return False
         return not right.read(1)
 
 
+def _context(line: bytes) -> bytes:
+    """Return a context's line without its lineage; one that another hand wrote stays as it is."""
+    try:
+        found = json.loads(line.strip().removeprefix(_CONTEXT.strip()).removesuffix(b","))
+        return _encoded(_json(_without_lineage(found)))
+    except (ValueError, AttributeError):
+        return line
+
+
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".dlq_", suffix=".partial")
+    """Make a file to write into; it is gone afterwards unless it got another name."""
+    with _alone_in(folder):
+        _sweep(folder)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=_PREFIX, suffix=_SUFFIX)
+        # Until it is closed, by its writer or by that one's end.
+        fcntl.flock(handle, fcntl.LOCK_EX)
     partial = Path(name)
     # A private temporary file would stay readable by its owner alone after it gets its name.
     os.fchmod(handle, 0o644)
-    os.close(handle)
     try:
         yield partial
     finally:
+        os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers have left."""
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError), path.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 @contextmanager

@@ -228,3 +228,44 @@ def test_the_package_imports_without_the_slow_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".dlq_killed.partial"
+    left.write_text("{", encoding="utf-8")
+    seen: list[Path] = []
+
+    def slow() -> Iterator[RefusedRow]:
+        yield row(high=1)
+        (mine,) = tmp_path.glob(".dlq_*.partial")
+        DeadLetterQueue(tmp_path).write(ERROR, CONTEXT, [row(high=2)])
+        seen.append(mine)
+        assert mine.exists()
+        yield row(high=3)
+
+    path = DeadLetterQueue(tmp_path).write(ERROR, CONTEXT, slow())
+    assert seen
+    assert not left.exists()
+    assert len(read(path)["records"]) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_where_rows_were_replayed_from_is_no_part_of_their_id(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path)
+    first = queue.write(ERROR, CONTEXT, [row(high=1)])
+    lineage = {"replayed_from": "dlq_x.json", "refused_at": "2025-12-14T10:30:00+00:00"}
+    assert queue.write(ERROR, {**CONTEXT, **lineage}, [row(high=1)]) == first
+    assert queue.write(ERROR, {**lineage, **CONTEXT}, [row(high=2)]) == queue.write(ERROR, CONTEXT, [row(high=2)])
+    assert len(queue.files()) == 2
+
+
+def test_the_archive_keeps_every_file(tmp_path: Path) -> None:
+    queue = DeadLetterQueue(tmp_path)
+    places = []
+    for _ in range(3):
+        path = queue.write(ERROR, CONTEXT, [row(high=1)])
+        named = path.rename(tmp_path / "dlq_2025-12-14T10-30-00_00000000.json")
+        places.append(queue.archive(named))
+    assert len(set(places)) == 3
+    assert sorted((tmp_path / "archive").iterdir()) == sorted(places)
+    assert queue.files() == []
