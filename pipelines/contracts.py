@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Provider = Literal["source", "edge", "storage"]
 PARTITION_PREFIX = "partition_"
 PARTITION_DATE = "partition_date"
+SEVERITIES = ("error", "warning", "info")
 
 _PRIMITIVES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -62,8 +63,9 @@ class Column:
 class RowRule:
     """A check on one row: `expression` is SQL that is true for a good row, `reason` is what a refused one is told.
 
-    Rules may read the columns `price_min`, `price_max`, `closes_at` and `now`, which the edge supplies; only the
-    ones with `check_constraint` stand on the row alone and guard the table itself.
+    Rules may read the columns `price_min`, `price_max`, `closes_at` and `now`, which the edge supplies, and those of
+    severity warning also `spike_score` and `flat_run`; only the ones with `check_constraint` stand on the row alone and
+    guard the table itself. `pipelines.rules` proves that a rule can work.
     """
 
     reason: str
@@ -86,6 +88,7 @@ class Contract:
     row_rules: tuple[RowRule, ...]
     freshness_minutes: float | None
     is_log: bool
+    path: Path | None = field(default=None, compare=False, kw_only=True)
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -208,7 +211,7 @@ def _load(path: Path) -> Contract:
         text = path.read_text(encoding="utf-8")
         # CSafeLoader is the C twin of safe_load; the pure Python one takes a second for these files.
         document = OpenDataContractStandard.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
-        return _contract(document)
+        return _contract(document, path)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     except ValidationError as error:
@@ -218,7 +221,7 @@ def _load(path: Path) -> Contract:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _contract(document: OpenDataContractStandard) -> Contract:
+def _contract(document: OpenDataContractStandard, path: Path) -> Contract:
     if not document.schema_ or not document.description:
         raise ContractError("needs a schema and a description")
     table = document.schema_[0]
@@ -237,6 +240,7 @@ def _contract(document: OpenDataContractStandard) -> Contract:
         row_rules=(*(_rule(q) for q in table.quality or [] if q.engine == "row"), *_set_rules(columns)),
         freshness_minutes=_freshness(document),
         is_log=custom.get("log") == "true",
+        path=path,
     )
 
 
@@ -263,10 +267,13 @@ def _column(part: SchemaProperty) -> Column:
 
 
 def _rule(quality: DataQuality) -> RowRule:
+    severity = quality.severity or "error"
+    if severity not in SEVERITIES:
+        raise ContractError(f"quality rule {quality.name!r}: severity {severity!r}; use {', '.join(SEVERITIES)}")
     return RowRule(
         reason=quality.name or "",
         expression=str(quality.implementation),
-        severity=quality.severity or "error",
+        severity=severity,
         check_constraint=_custom(quality).get("deltaCheck") == "true",
     )
 

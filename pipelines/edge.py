@@ -14,6 +14,7 @@ from pipelines.coercion import INSTANT, loose_frame, polars_type, read_as, unrea
 from pipelines.contracts import Column, Contract
 from pipelines.errors import UnknownAssetError
 from pipelines.instruments import Instrument, load_registry
+from pipelines.rules import check_rules
 from pipelines.timeframes import Timeframe
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ def validate(table: pa.Table, context: EdgeContext) -> EdgeResult:
     Args:
         table: the source's columns, loosely typed; an optional text column `_defect` names a row's known defect.
         context: the contract and what is known of the page.
+
+    Raises:
+        ContractError: a row rule of the contract can never work; no row has been looked at.
     """
+    check_rules(context.contract)
     raw = loose_frame(table)
     checked = _bounds(_coerced(raw, context), context)
     checked = checked.with_columns(_structural(raw, checked, context).alias(_REASON))

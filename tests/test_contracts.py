@@ -49,6 +49,7 @@ def test_spark_and_arrow_schemas_agree() -> None:
 def test_row_rules_are_sql_over_the_contract(name: str) -> None:
     contract = load_contracts()[name]
     extra = "NULL::DOUBLE price_min, NULL::DOUBLE price_max, NULL::TIMESTAMPTZ closes_at, NULL::TIMESTAMPTZ now"
+    extra += ", NULL::DOUBLE spike_score, NULL::BIGINT flat_run"
     empty = contract.arrow_schema.empty_table()
     with duckdb.connect() as connection:
         connection.register("rows", empty)

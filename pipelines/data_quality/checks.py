@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import polars as pl
-
 from pipelines.contracts import Column, Contract, RowRule
+from pipelines.data_quality.signals import PRICES, SERIES
+from pipelines.rules import EDGE_COLUMNS, SIGNAL_COLUMNS, check_rules, rule_columns
 
 # Columns a checkable frame has besides the contract's own.
-CONTEXT_COLUMNS = ("price_min", "price_max", "closes_at", "now", "unreadable", "repeats_previous")
+CONTEXT_COLUMNS = (
+    *EDGE_COLUMNS,
+    *SIGNAL_COLUMNS,
+    "unreadable",
+    "repeats_previous",
+    "goes_back",
+    "known_early",
+    "is_overdue",
+)
 GIVEN = "__given_"
 _INFINITY = "CAST('infinity' AS DOUBLE)"
 
@@ -22,7 +30,10 @@ _SEVERITIES: dict[str, Severity] = {"error": "critical", "warning": "warning", "
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of a suite; `rule` is SQL that is true for a good row, `allowed` the value set of an in_set check."""
+    """One check of a suite; `rule` is SQL that is true for a good row, `allowed` the value set of an in_set check.
+
+    A check that does not refuse fails a frame, but no row for it: the row is not at fault.
+    """
 
     reason: str
     kind: Kind
@@ -30,6 +41,7 @@ class Check:
     severity: Severity = "critical"
     rule: str = ""
     allowed: tuple[str, ...] = ()
+    refuses: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +52,25 @@ class Blame:
     condition: str
     check: str
     severity: Severity = "critical"
+    refuses: bool = True
+
+    @property
+    def condemns(self) -> bool:
+        """Whether a row is refused for it."""
+        return self.severity == "critical" and self.refuses
 
 
-def checks_for(contract: Contract) -> tuple[Check, ...]:
-    """Return a contract's checks: types, nulls, finite numbers, value sets, row rules, known assets, repeats."""
+def checks_for(contract: Contract, *, live: bool = False) -> tuple[Check, ...]:
+    """Return a contract's checks: types, nulls, finite numbers, value sets, row rules, known assets, order of time.
+
+    Args:
+        contract: whose checks.
+        live: with the check that the newest rows are there, `freshness_minutes` after they were due.
+
+    Raises:
+        ContractError: a row rule can never work; names the contract's file, the rule and what to do.
+    """
+    check_rules(contract)
     columns = contract.provided_by("source", "edge")
     sets = {column.name: _set_rule(contract, column) for column in columns if column.allowed}
     checks = [_rule("wrong type", "NOT unreadable")]
@@ -63,20 +90,36 @@ def checks_for(contract: Contract) -> tuple[Check, ...]:
     ]
     if contract.keys:
         checks.append(_rule("repeated version", "NOT repeats_previous"))
+    if has_bars(contract):
+        checks.append(_rule("known before its close", "NOT known_early"))
+        checks.append(_rule("time goes back", "NOT goes_back", "warning"))
+    if live and contract.freshness_minutes is not None and contract.event_time:
+        checks.append(replace(_rule("newest rows missing", "NOT is_overdue"), refuses=False))
     return tuple(checks)
 
 
-def blames(contract: Contract, coerced: dict[str, str]) -> Iterator[Blame]:
+def has_bars(contract: Contract) -> bool:
+    """Say whether a contract's rows are bars: prices of series that have a timeframe."""
+    return contract.event_time is not None and {*SERIES, *PRICES, "volume"} <= {c.name for c in contract.columns}
+
+
+def identity(contract: Contract) -> list[str]:
+    """Return the columns that identify a row where bars of several timeframes, which have tables apart, are mixed."""
+    return [*contract.keys, *(c.name for c in contract.columns if c.name == "timeframe" and not c.key)]
+
+
+def blames(contract: Contract, coerced: dict[str, str], *, live: bool = False) -> Iterator[Blame]:
     """Yield who is blamed for what, the structural defects first.
 
     Args:
         contract: the contract of the frame.
         coerced: for each column that came in another type, what to say of a value that could not be read.
+        live: as for `checks_for`.
     """
     for name, reason in coerced.items():
         yield Blame(reason, f"{GIVEN}{name} IS NOT NULL AND {_quoted(name)} IS NULL", "wrong type")
     floats = {column.name for column in contract.columns if column.type == "double"}
-    for check in checks_for(contract):
+    for check in checks_for(contract, live=live):
         name = check.columns[0]
         column = _quoted(name)
         if check.kind == "not_null":
@@ -90,18 +133,13 @@ def blames(contract: Contract, coerced: dict[str, str]) -> Iterator[Blame]:
             yield Blame(check.reason, f"{column} NOT IN ({values})", check.reason)
         elif check.reason != "wrong type":
             bad = f"NOT ({holds(check.rule, floats & set(check.columns))})"
-            yield Blame(check.reason, bad, check.reason, check.severity)
+            yield Blame(check.reason, bad, check.reason, check.severity, check.refuses)
 
 
 def holds(rule: str, floats: Collection[str]) -> str:
     """Return the rule with numbers that are not finite let through: their own check blames them."""
     loose = (f"coalesce(abs({_quoted(name)}) >= {_INFINITY}, false)" for name in sorted(floats))
     return " OR ".join([f"({rule})", *loose])
-
-
-def rule_columns(rule: str) -> list[str]:
-    """Return the columns that a rule reads, in order."""
-    return list(dict.fromkeys(pl.sql_expr(f"({rule})").meta.root_names()))
 
 
 def _quoted(name: str) -> str:
