@@ -11,7 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from pipelines.errors import ConfigError
 from pipelines.timeframes import Timeframe
@@ -103,6 +112,24 @@ class DlqSettings(Section):
     """The dead letter queue."""
 
     path: str = "data/dlq"
+
+
+class QualitySettings(Section):
+    """Where results of checks are kept for people, and how tables are validated."""
+
+    path: str = "data/quality"
+    tolerance_bp: float = Field(default=50.0, ge=0)
+    keep_runs: int = Field(default=20, ge=1)
+    rows_per_part: int = Field(default=500_000, ge=1)
+    spike_score: float = Field(default=30.0, gt=0)
+    flat_run_bars: int = Field(default=10, ge=1)
+
+    @field_validator("path")
+    @classmethod
+    def _a_folder(cls, path: str) -> str:
+        if "://" in path:
+            raise ValueError("results and pages are kept in a local folder, not in an object store")
+        return path
 
 
 class CostUsage(Section):
@@ -232,6 +259,7 @@ class Settings(Section):
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
     dlq: DlqSettings = DlqSettings()
+    quality: QualitySettings = QualitySettings()
     costs: CostSettings = CostSettings()
     providers: ProvidersSettings = ProvidersSettings()
 

@@ -75,7 +75,8 @@ def merged(*layers: dict[str, Any]) -> dict[str, Any]:
 
 def make_settings(folder: Path, *overrides: dict[str, Any]) -> Settings:
     """Return default settings whose lake and dead letter queue are in `folder`, with overrides."""
-    here = {"delta_lake": {"storage_path": str(folder / "lake")}, "dlq": {"path": str(folder / "dlq")}}
+    here = {"delta_lake": {"storage_path": str(folder / "lake")}, "dlq": {"path": str(folder / "dlq")},
+            "quality": {"path": str(folder / "quality")}}  # fmt: skip
     return Settings.model_validate(merged(here, *overrides))
 
 

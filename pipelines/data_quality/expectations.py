@@ -2,97 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import great_expectations as gx
-import pandas as pd
-import polars as pl
-import pyarrow as pa
 from great_expectations.core.batch_definition import BatchDefinition
 from great_expectations.core.expectation_validation_result import ExpectationValidationResult
-from great_expectations.core.metric_domain_types import MetricDomainTypes
-from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
 from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 from great_expectations.data_context.types.base import (
     DataContextConfig,
     InMemoryStoreBackendDefaults,
     ProgressBarsConfig,
 )
-from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
-from great_expectations.execution_engine.sparkdf_execution_engine import SparkDFExecutionEngine
-from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween
+from great_expectations.exceptions.exceptions import GreatExpectationsError
 from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
 from great_expectations.expectations.core.expect_column_values_to_not_be_null import ExpectColumnValuesToNotBeNull
-from great_expectations.expectations.expectation import ColumnMapExpectation, Expectation
-from great_expectations.expectations.metrics.map_metric_provider.column_condition_partial import (
-    column_condition_partial,
-)
-from great_expectations.expectations.metrics.map_metric_provider.column_map_metric_provider import (
-    ColumnMapMetricProvider,
-)
-from great_expectations.expectations.metrics.metric_provider import metric_partial
+from great_expectations.expectations.expectation import Expectation
+from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+from great_expectations.validator.v1_validator import Validator
 
 from pipelines.contracts import Contract
-from pipelines.data_quality.checks import Check, checks_for, holds, rule_columns
+from pipelines.data_quality.check_results import CheckResult
+from pipelines.data_quality.checks import Check, Severity, checks_for
+from pipelines.data_quality.row_expectations import ExpectColumnValuesToBeFinite, ExpectRowsToSatisfyRule
 from pipelines.errors import ContractError
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column as SparkColumn
-    from pyspark.sql import DataFrame
-
-_LARGEST = 1.7976931348623157e308
-
-
-class RowsSatisfyRule(ColumnMapMetricProvider):
-    """Says of each row whether an SQL rule holds; a rule that is null for a row holds.
-
-    As a metric of one column it is counted together with all others in one pass; Great Expectations counts metrics of
-    several columns one by one.
-    """
-
-    condition_metric_name = "column_values.satisfy_row_rule"
-    condition_value_keys = ("rule",)
-    filter_column_isnull = False
-
-    @metric_partial(
-        engine=PandasExecutionEngine,
-        partial_fn_type=MetricPartialFunctionTypes.MAP_CONDITION_SERIES,
-        domain_type=MetricDomainTypes.COLUMN,
-    )
-    def _pandas(
-        cls,  # noqa: N805 - a class method by its decorator
-        execution_engine: PandasExecutionEngine,
-        metric_domain_kwargs: dict[str, object],
-        metric_value_kwargs: dict[str, str],
-        metrics: dict[str, object],  # noqa: ARG002
-        runtime_configuration: dict[str, object],  # noqa: ARG002
-    ) -> tuple[pd.Series[bool], dict[str, object], dict[str, object]]:
-        rows, compute, accessor = execution_engine.get_compute_domain(metric_domain_kwargs, MetricDomainTypes.COLUMN)
-        rule = metric_value_kwargs["rule"]
-        read = rows[rule_columns(rule)]
-        frame = pl.DataFrame(pa.Table.from_pandas(read, preserve_index=False))
-        floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
-        good = frame.select(pl.sql_expr(holds(rule, floats)).fill_null(value=True)).to_series()
-        return pd.Series(~good.to_numpy(), index=rows.index), compute, accessor
-
-    @column_condition_partial(engine=SparkDFExecutionEngine)
-    def _spark(cls, column: SparkColumn, rule: str, _table: DataFrame, **_: object) -> SparkColumn:  # noqa: ARG002, N805
-        from pyspark.sql import functions as F  # noqa: N812, PLC0415 - only for Spark frames
-
-        read = set(rule_columns(rule))
-        floats = [name for name, kind in _table.dtypes if kind == "double" and name in read]
-        return F.coalesce(F.expr(holds(rule, floats)), F.lit(True))
-
-
-class ExpectRowsToSatisfyRule(ColumnMapExpectation):
-    """Expect each row to satisfy an SQL rule, which Spark, pandas and Delta constraints read alike."""
-
-    rule: str
-    map_metric: ClassVar[str | None] = "column_values.satisfy_row_rule"
-    success_keys: ClassVar[tuple[str, ...]] = ("rule", "mostly")
-    args_keys: ClassVar[tuple[str, ...]] = ("column", "rule")
+# A generated expectation has it in its meta; one that a user added by hand has not.
+CONTRACT = "contract"
+# How many rows fail, and nothing of what is in them. Spark would run a job of its own for each expectation.
+_COUNTS = {"result_format": "BASIC", "partial_unexpected_count": 0}
 
 
 def ephemeral_context() -> EphemeralDataContext:
@@ -101,17 +42,45 @@ def ephemeral_context() -> EphemeralDataContext:
     stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
     bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     return gx.get_context(
-        mode="ephemeral", project_config=DataContextConfig(store_backend_defaults=stores, progress_bars=bars)
+        mode="ephemeral",
+        project_config=DataContextConfig(store_backend_defaults=stores, progress_bars=bars, analytics_enabled=False),
     )
 
 
-def build_suite(contract: Contract, name: str) -> gx.ExpectationSuite:
-    """Return a contract's checks as a suite; each expectation's meta names the reason its rows are told."""
+def build_suite(
+    contract: Contract, name: str, *, live: bool = False, by_hand: Iterable[Expectation] = ()
+) -> gx.ExpectationSuite:
+    """Return a contract's checks as a suite; each expectation's meta names the reason its rows are told.
+
+    Args:
+        contract: the contract.
+        name: what the suite is called.
+        live: whether the newest rows have to be fresh as well.
+        by_hand: expectations that a user added, which come last.
+    """
+    checks = checks_for(contract, live=live)
     return gx.ExpectationSuite(
         name=name,
-        expectations=[_expectation(check) for check in checks_for(contract)],
-        meta={"contract": contract.id, "contract_version": contract.version},
+        expectations=[*(_expectation(check, contract) for check in checks), *by_hand],
+        meta={CONTRACT: contract.id, "contract_version": contract.version},
     )
+
+
+def added_by_hand(path: Path) -> list[Expectation]:
+    """Return the expectations of a stored suite that no contract gave, as new ones; none if there is no such file.
+
+    Raises:
+        ContractError: the file cannot be read as a suite; names it.
+    """
+    if not path.is_file():
+        return []
+    try:
+        listed: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["expectations"]
+        # A suite made of them all would leave out what it does not understand.
+        return [_as_new(each) for each in listed if CONTRACT not in (each.get("meta") or {})]
+    except (ValueError, TypeError, LookupError, AttributeError, GreatExpectationsError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ContractError(f"{path} is no suite that can be read ({reason}); mend or remove it") from error
 
 
 def run(
@@ -122,6 +91,7 @@ def run(
     Raises:
         ContractError: a check could not be run.
     """
+    # A name of its own, so that frames of several threads are not taken for one another; deleted, it frees the frame.
     name = f"frame_{uuid4().hex}"
     sources = context.data_sources
     asset = (
@@ -131,8 +101,12 @@ def run(
     )
     try:
         definition: BatchDefinition[Any] = asset.add_batch_definition_whole_dataframe("whole")
-        batch = definition.get_batch({"dataframe": frame})
-        outcome = batch.validate(suite, result_format="BOOLEAN_ONLY")
+        validator = Validator(
+            batch_definition=definition,
+            batch_parameters={"dataframe": frame},
+            result_format="BOOLEAN_ONLY" if spark else _COUNTS,
+        )
+        outcome = validator.validate_expectation_suite(suite)
     finally:
         sources.delete(name)
     for result in outcome.results:
@@ -149,6 +123,31 @@ def reason_of(result: ExpectationValidationResult) -> str:
     return str((config.meta or {}).get("reason", config.type))
 
 
+def severity_of(result: ExpectationValidationResult) -> Severity:
+    """Return how bad a failure of the check is."""
+    config = result.expectation_config
+    return config.severity.value if config and config.severity else "critical"
+
+
+def check_result(result: ExpectationValidationResult, failed: Mapping[str, int]) -> CheckResult:
+    """Return how a check ended.
+
+    Args:
+        result: Great Expectations' account of it.
+        failed: how many rows broke a check, by its reason. Of an expectation that was added by hand only Great
+            Expectations knows.
+    """
+    config, reason = result.expectation_config, reason_of(result)
+    counted = failed.get(reason) or (result.result or {}).get("unexpected_count") or 0
+    return CheckResult(
+        reason=reason,
+        expectation=config.type if config else "unknown",
+        severity=severity_of(result),
+        success=bool(result.success),
+        failed_rows=int(counted),
+    )
+
+
 def _exceptions(info: Mapping[str, Any]) -> Iterator[str]:
     if info.get("raised_exception"):
         yield str(info.get("exception_message"))
@@ -157,13 +156,19 @@ def _exceptions(info: Mapping[str, Any]) -> Iterator[str]:
             yield from _exceptions(part)
 
 
-def _expectation(check: Check) -> Expectation:
-    shared: dict[str, Any] = {"severity": check.severity, "meta": {"reason": check.reason}}
+def _expectation(check: Check, contract: Contract) -> Expectation:
+    shared: dict[str, Any] = {"severity": check.severity, "meta": {"reason": check.reason, CONTRACT: contract.id}}
+    column = check.columns[0]
     if check.kind == "not_null":
-        return ExpectColumnValuesToNotBeNull(column=check.columns[0], **shared)
+        return ExpectColumnValuesToNotBeNull(column=column, **shared)
     if check.kind == "in_set":
-        return ExpectColumnValuesToBeInSet(column=check.columns[0], value_set=list(check.allowed), **shared)
+        return ExpectColumnValuesToBeInSet(column=column, value_set=list(check.allowed), **shared)
     if check.kind == "finite":
-        # NaN lies above every number in both engines, so the bounds catch it as they catch infinity.
-        return ExpectColumnValuesToBeBetween(column=check.columns[0], min_value=-_LARGEST, max_value=_LARGEST, **shared)
-    return ExpectRowsToSatisfyRule(column=check.columns[0], rule=check.rule, **shared)
+        return ExpectColumnValuesToBeFinite(column=column, **shared)
+    return ExpectRowsToSatisfyRule(column=column, rule=check.rule, **shared)
+
+
+def _as_new(stored: Mapping[str, Any]) -> Expectation:
+    """Return a stored expectation without its id, which belongs to the suite that it came from."""
+    config = ExpectationConfiguration(**{name: value for name, value in stored.items() if name != "id"})
+    return config.to_domain_obj()

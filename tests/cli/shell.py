@@ -22,6 +22,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         "LAKEHOUSE__DELTA_LAKE__STORAGE_PATH": str(folder / "real"),
         "LAKEHOUSE__DELTA_LAKE__SAMPLE_STORAGE_PATH": str(folder / "sample"),
         "LAKEHOUSE__DLQ__PATH": str(folder / "dlq"),
+        "LAKEHOUSE__QUALITY__PATH": str(folder / "quality"),
         **more,
     }
 

@@ -391,6 +391,20 @@ OTHERS: dict[str, tuple[dict[str, list[Any]], list[str]]] = {
         },
         ["inverted interval", "unknown status"],
     ),
+    "quality_results": (
+        {
+            "run_id": ["r"] * 3,
+            "checked_at": [FIRST] * 3,
+            "kind": ["suite", "suite", "guess"],
+            "dataset": ["d"] * 3,
+            "check_name": ["c"] * 3,
+            "severity": ["critical", "warning", "info"],
+            "success": [True, False, False],
+            "rows_checked": [2, 2, 2],
+            "rows_failed": [0, 3, -1],
+        },
+        ["more failed than checked", "unknown kind; negative count"],
+    ),
 }
 
 
