@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
-from benchmarks import backfill, longlog, pruning, report, startup, tables, volume
+from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, tables, volume
 from benchmarks.measure import say
 
-_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning")
+_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality")
 
 
 def main() -> None:
@@ -17,33 +18,31 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, to see that it runs")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     given = parser.parse_args()
-    wanted = given.only or _NAMES
     sections = {}
-    if "startup" in wanted:
-        say("start-up:")
-        sections["startup"] = report.startup_table(startup.measure())
-    if "backfill" in wanted:
-        days = 9 if given.quick else 90
-        say(f"backfill, {days} days:")
-        sections["backfill"] = report.backfill_table(backfill.measure(days), days)
-    if "volume" in wanted:
-        days = 36 if given.quick else 365
-        say(f"volume, {days} days:")
-        sections["volume"] = report.volume_table(volume.measure(days), days)
-    if "longlog" in wanted:
-        say("a long log:")
-        sections["longlog"] = report.startup_table(longlog.measure())
-    if "tables" in wanted:
-        say("writes, merges, compactions:")
-        sections["tables"] = report.tables_table(tables.measure(14 if given.quick else 139))
-    if "pruning" in wanted:
-        days = 36 if given.quick else 365
-        say("queries:")
-        sections["pruning"] = report.pruning_table(pruning.measure(days), days)
+    for name in _NAMES:
+        if name in (given.only or _NAMES):
+            say(f"{name}:")
+            sections[name] = _table(name, quick=given.quick)
     for name, table in sections.items():
         print(f"{table}\n")
         if given.write:
             report.write(name, table)
+
+
+def _table(name: str, *, quick: bool) -> str:
+    """Run one benchmark and return its table."""
+    quarter, months, year = (9, 14, 36) if quick else (90, 139, 365)
+    makers: dict[str, Callable[[], str]] = {
+        "startup": lambda: report.startup_table(startup.measure()),
+        "backfill": lambda: report.backfill_table(backfill.measure(quarter), quarter),
+        "volume": lambda: report.volume_table(volume.measure(year), year),
+        "longlog": lambda: report.startup_table(longlog.measure()),
+        "tables": lambda: report.tables_table(tables.measure(months)),
+        "pruning": lambda: report.pruning_table(pruning.measure(year), year),
+        "gaps": lambda: report.gaps_table(gaps.measure(year), year),
+        "quality": lambda: report.quality_table(quality.measure(months)),
+    }
+    return makers[name]()
 
 
 if __name__ == "__main__":

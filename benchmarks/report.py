@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 import psutil
 
 from benchmarks.backfill import Result
+from benchmarks.gaps import Found
 from benchmarks.measure import ROOT, BenchmarkError
 from benchmarks.pruning import LAYOUTS, Query
+from benchmarks.quality import Check
 from benchmarks.startup import Startup
 from benchmarks.tables import Task
 from benchmarks.volume import ASSETS, Volume
@@ -115,6 +117,45 @@ def pruning_table(results: Sequence[Query], days: int) -> str:
         for each in results
     ]
     return f"{_machine()} 10 assets x {days} days of 1m bars; 1 asset, 7 days.\n\n{_table(head, rows)}"
+
+
+def quality_table(results: Sequence[Check]) -> str:
+    """Return the table of validation, with ratios to the ingestion or the hand-written pass of the same run."""
+    head = ["task", "by", "rows", "seconds", "ratio", "CPU s of the process", "Python MiB", "JVM MiB"]
+    rows = [
+        [
+            each.task,
+            each.who,
+            f"{each.rows:,}",
+            f"{each.seconds:.2f}",
+            f"{each.seconds / each.base:.2f}",
+            f"{each.run.usage.cpu_seconds:.0f}",
+            _mib(each.run.usage.python_peak),
+            _mib(each.run.usage.jvm_peak),
+        ]
+        for each in results
+    ]
+    return f"{_machine()}\n\n{_table(head, rows)}"
+
+
+def gaps_table(results: Sequence[Found], days: int) -> str:
+    """Return the table of searches for missing bars, with the time of each over that of the anti-join."""
+    base = results[0].seconds
+    head = ["by", "bars expected", "missing", "first s", "seconds", "ratio", "bars/s", "Python MiB"]
+    rows = [
+        [
+            each.name,
+            f"{each.expected:,}",
+            f"{each.missing:,}",
+            f"{each.first:.2f}",
+            f"{each.seconds:.2f}",
+            f"{each.seconds / base:.2f}",
+            f"{each.expected / each.seconds:,.0f}",
+            _mib(each.run.usage.python_peak),
+        ]
+        for each in results
+    ]
+    return f"{_machine()} 10 assets x {days} days of 1m bars, one in 500 missing.\n\n{_table(head, rows)}"
 
 
 def write(name: str, table: str) -> None:

@@ -19,7 +19,10 @@ Times are UTC. A column is filled by the *source* (what the provider or file sai
 whole batch, added while it is validated) or by *storage* (when it is written). A row that breaks a rule of severity
 `error` goes to the dead letter queue with the rule's name as its reason. A rule that is also a *table constraint* is
 enforced by Delta itself, whoever writes. In rules, `price_min` and `price_max` are the instrument's bounds,
-`closes_at` is the bar's close and `now` the moment of the check.
+`closes_at` is the bar's close and `now` the moment of the check. A rule of severity `warning` refuses nothing; it is
+reported by suites and may read `spike_score`, the robust score of a bar whose price leaves its neighbours and comes
+back, and `flat_run`, how many bars in a row stand still at one price. Both are null below the limits of the settings
+`quality.spike_score` and `quality.flat_run_bars`.
 """
 
 
