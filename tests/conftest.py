@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from tests.servers import s3
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from pipelines.batch.deliveries import Delivery
+    from pipelines.batch.results import IngestResult
     from tests.batch.exchange import Exchange
 
 # No deadline: the machine may be busy. No database: a run leaves nothing in the checkout.
@@ -48,6 +50,25 @@ def _no_user_environment() -> Iterator[None]:
     for name in made_up:
         os.environ.pop(name, None)
     os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def _every_row_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold every run of the suite to it: rows in = rows landed + rows known already + rows in the dead letter queue."""
+    from pipelines.batch.landing import Landing
+
+    def ends(results: Iterable[IngestResult]) -> int:
+        return sum(each.new + each.restated + each.repeated + each.rejected for each in results)
+
+    def landed(self: Landing, table: str, deliveries: list[Delivery]) -> None:
+        results = {id(each.work): each.work.result for each in deliveries}.values()
+        before = ends(results)
+        land(self, table, deliveries)
+        if not any("not landed" in window.error for each in results for window in each.failed):
+            assert ends(results) - before == sum(each.page.table.num_rows for each in deliveries), table
+
+    land = Landing._land
+    monkeypatch.setattr(Landing, "_land", landed)
 
 
 @pytest.fixture(scope="session")
