@@ -102,7 +102,9 @@ def _settings(folder: Path) -> Settings:
 def _spark_table(path: Path) -> Any:  # noqa: ANN401 - imported late
     from pipelines.session import get_spark
 
-    frame = get_spark(Settings()).read.parquet(str(path))
+    # Both JIT compilers: a pass over millions of rows is worth compiling well.
+    settings = Settings.model_validate({"spark": {"java_options": ""}})
+    frame = get_spark(settings).read.parquet(str(path))
     frame.count()
     return frame
 
