@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import examples, json_option, listed, reading_options
+from pipelines.cli.options import SeriesOptions, examples, json_option, reading_options, series_options
 
 
 @click.command(
@@ -16,11 +16,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
         "lakehouse agreement --days 7 --json",
     )
 )
-@listed("--assets", "LIST", "Asset pairs, as BTCUSD,ETHUSD; by default all of the lake.")
-@listed("--timeframe", "LIST", "Lengths of bar, as 1m,1d; by default all of the lake.")
-@click.option("--days", type=click.IntRange(min=1), help="Look at the last so many days, up to now.")
-@click.option("--start", metavar="DATE", help="Look from here on, UTC.")
-@click.option("--end", metavar="DATE", help="Look up to here, exclusive, UTC; by default now.")
+@series_options
 @click.option(
     "--tolerance-bp",
     type=click.FloatRange(min=0),
@@ -39,11 +35,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
 @json_option
 def agreement(
     *,
-    assets: tuple[str, ...],
-    timeframe: tuple[str, ...],
-    days: int | None,
-    start: str | None,
-    end: str | None,
+    series: SeriesOptions,
     tolerance_bp: float | None,
     limit: int,
     lake: str | None,
@@ -62,5 +54,5 @@ def agreement(
     from pipelines.cli.comparing import show_agreement
     from pipelines.cli.series_choice import SeriesChoice
 
-    choice = SeriesChoice(assets, timeframe, days, start, end)
+    choice = SeriesChoice(*series)
     show_agreement(choice, tolerance_bp, limit, lake, sample=sample, config_file=config_file, as_json=as_json)

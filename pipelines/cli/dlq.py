@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +13,8 @@ from pipelines.cli.lazy import LazyGroup
 from pipelines.cli.options import config_option, engine_option, examples, json_option, reading_options, verbose_option
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+# Dataset, asset pair, provider and a part of the reason; None for all.
+_Wanted = tuple[str | None, str | None, str | None, str | None]
 
 
 class DlqCommands(LazyGroup):
@@ -41,16 +44,28 @@ def dlq() -> None:
     """
 
 
-def _filters(command: _F) -> _F:
-    """Add --dataset, --asset, --provider and --reason."""
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --dataset, --asset, --provider and --reason; the command takes them together, as `wanted`."""
+
+    @wraps(command)
+    def together(
+        *args: object,
+        dataset: str | None,
+        asset: str | None,
+        provider: str | None,
+        reason: str | None,
+        **others: object,
+    ) -> None:
+        command(*args, wanted=(dataset, asset, provider, reason), **others)
+
     for option in (
         click.option("--reason", metavar="TEXT", help="Rows whose reason has this in it, as 'high < low'."),
         click.option("--provider", metavar="NAME", help="Rows of that provider."),
         click.option("--asset", metavar="PAIR", help="Rows of that asset pair."),
         click.option("--dataset", metavar="ID", help="Rows of that dataset: a data contract's id."),
     ):
-        command = option(command)
-    return command
+        together = option(together)
+    return together
 
 
 def _queue_options(command: _F) -> _F:
@@ -67,10 +82,7 @@ def _queue_options(command: _F) -> _F:
 def list_all(
     ctx: click.Context,
     *,
-    dataset: str | None,
-    asset: str | None,
-    provider: str | None,
-    reason: str | None,
+    wanted: _Wanted,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -81,7 +93,7 @@ def list_all(
     """
     from pipelines.cli.dlq_files import list_files
 
-    ctx.exit(list_files((dataset, asset, provider, reason), config_file, as_json=as_json))
+    ctx.exit(list_files(wanted, config_file, as_json=as_json))
 
 
 @click.command(
@@ -102,10 +114,7 @@ def show(
     *,
     file: str,
     limit: int,
-    dataset: str | None,
-    asset: str | None,
-    provider: str | None,
-    reason: str | None,
+    wanted: _Wanted,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -115,7 +124,7 @@ def show(
     """
     from pipelines.cli.dlq_files import show_file
 
-    show_file(file, limit or None, (dataset, asset, provider, reason), config_file, as_json=as_json)
+    show_file(file, limit or None, wanted, config_file, as_json=as_json)
 
 
 @click.command(epilog=examples("lakehouse dlq stats", "lakehouse dlq stats --asset BTCUSD --json"))
@@ -125,10 +134,7 @@ def show(
 def stats(
     ctx: click.Context,
     *,
-    dataset: str | None,
-    asset: str | None,
-    provider: str | None,
-    reason: str | None,
+    wanted: _Wanted,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -138,7 +144,7 @@ def stats(
     """
     from pipelines.cli.dlq_files import show_statistics
 
-    ctx.exit(show_statistics((dataset, asset, provider, reason), config_file, as_json=as_json))
+    ctx.exit(show_statistics(wanted, config_file, as_json=as_json))
 
 
 @click.command(
@@ -162,10 +168,7 @@ def replay(
     *,
     files: tuple[str, ...],
     everything: bool,
-    dataset: str | None,
-    asset: str | None,
-    provider: str | None,
-    reason: str | None,
+    wanted: _Wanted,
     dry_run: bool,
     engine: str | None,
     lake: str | None,
@@ -186,5 +189,5 @@ def replay(
     """
     from pipelines.cli.dlq_replay import ReplayRequest, run_replay
 
-    request = ReplayRequest(files, everything, (dataset, asset, provider, reason), dry_run)
+    request = ReplayRequest(files, everything, wanted, dry_run)
     ctx.exit(run_replay(request, engine, lake, sample=sample, config_file=config_file, as_json=as_json, quiet=quiet))

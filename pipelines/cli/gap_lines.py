@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.batch.jobs import parse_timeframe
 from pipelines.cli.failures import DONE, FAILED
 from pipelines.cli.recording import keep_results
 from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table
-from pipelines.cli.spans import asked_span
 from pipelines.data_quality.gap_records import gap_result
 from pipelines.data_quality.gaps import GapKind, GapRun, SeriesGaps, find_gaps
 from pipelines.data_quality.repair import Repair, Scope
@@ -19,29 +17,23 @@ from pipelines.sources.registry import source_class
 
 if TYPE_CHECKING:
     from pipelines.cli.lakes import ChosenLake
+    from pipelines.cli.series_choice import SeriesChoice
     from pipelines.config import Settings
 
 KINDS = (GapKind.NOT_FETCHED, GapKind.NO_DATA, GapKind.REJECTED)
 
 
-def scope_of(
-    assets: Sequence[str],
-    timeframes: Sequence[str],
-    start: str | None,
-    end: str | None,
-    days: int | None,
-    provider: str | None,
-) -> Scope:
+def scope_of(choice: SeriesChoice, provider: str | None) -> Scope:
     """Return which gaps are meant.
 
     Raises:
         ConfigError: there is no such provider, or the options contradict each other.
         InvalidRangeError: an unknown timeframe, or a span that is empty or cannot be read.
+        UnknownAssetError: an unknown asset pair.
     """
-    frames = [parse_timeframe(name) for name in timeframes]
     if provider is not None:
         source_class(provider)
-    return Scope(assets or None, frames or None, asked_span(days, start, end), provider)
+    return Scope(choice.pairs, choice.frames, choice.interval, provider)
 
 
 def show_gaps(chosen: ChosenLake, settings: Settings, scope: Scope, limit: int, *, closed: bool, as_json: bool) -> int:

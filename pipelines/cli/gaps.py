@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import engine_option, engine_override, examples, json_option, listed, reading_options
+from pipelines.cli.options import (
+    SeriesOptions,
+    engine_option,
+    engine_override,
+    examples,
+    json_option,
+    reading_options,
+    series_options,
+)
 
 
 @click.command(
@@ -17,11 +25,7 @@ from pipelines.cli.options import engine_option, engine_override, examples, json
         "lakehouse gaps --repair",
     )
 )
-@listed("--assets", "A,B,…", "Asset pairs; all of the lake by default.")
-@listed("--timeframe", "T,…", "Of 1m,5m,15m,1h,4h,1d; all of the lake by default.")
-@click.option("--start", metavar="TIME", help="First bar open; by default the first that a series has or covers.")
-@click.option("--end", metavar="TIME", help="End of the range, exclusive; now by default.")
-@click.option("--days", type=click.IntRange(1, 36_500), metavar="N", help="The last N x 24 hours.")
+@series_options
 @click.option("--provider", metavar="NAME", help="Count the bars of this one only; with --repair, ask it only.")
 @click.option("--closed", is_flag=True, help="Also list when the market was closed.")
 @click.option(
@@ -38,11 +42,7 @@ from pipelines.cli.options import engine_option, engine_override, examples, json
 def gaps(
     ctx: click.Context,
     *,
-    assets: tuple[str, ...],
-    timeframe: tuple[str, ...],
-    start: str | None,
-    end: str | None,
-    days: int | None,
+    series: SeriesOptions,
     provider: str | None,
     closed: bool,
     limit: int,
@@ -69,12 +69,13 @@ def gaps(
     from pipelines.cli.gap_lines import scope_of, show_gaps
     from pipelines.cli.gap_repair import run_repair, show_repair_plan
     from pipelines.cli.lakes import lake_for_reading
+    from pipelines.cli.series_choice import SeriesChoice
     from pipelines.config import load_settings
 
     if (dry_run or again) and not repair:
         raise WrongArguments(f"{'--dry-run' if dry_run else '--again'} goes with --repair")
     settings = load_settings(config_file, engine_override(engine))
-    scope = scope_of(assets, timeframe, start, end, days, provider)
+    scope = scope_of(SeriesChoice(*series), provider)
     chosen = lake_for_reading(settings, lake, sample=sample)
     if dry_run:
         code = show_repair_plan(chosen, settings, scope, again=again, as_json=as_json)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -31,6 +32,42 @@ def listed(name: str, metavar: str, text: str, *, required: bool = False) -> Cal
 def examples(*lines: str) -> str:
     """Return the end of a help text; the control character keeps click from filling the lines."""
     return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
+
+
+class SeriesOptions(NamedTuple):
+    """What says which bars a command looks at, as it was given; what is left out means all."""
+
+    assets: tuple[str, ...]
+    timeframes: tuple[str, ...]
+    days: int | None
+    start: str | None
+    end: str | None
+
+
+def series_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --assets, --timeframe, --days, --start and --end; the command takes them together, as `series`."""
+
+    @wraps(command)
+    def together(
+        *args: object,
+        assets: tuple[str, ...],
+        timeframe: tuple[str, ...],
+        days: int | None,
+        start: str | None,
+        end: str | None,
+        **others: object,
+    ) -> None:
+        command(*args, series=SeriesOptions(assets, timeframe, days, start, end), **others)
+
+    for option in (
+        click.option("--end", metavar="TIME", help="Bars that open before this, UTC; by default now."),
+        click.option("--start", metavar="TIME", help="Bars that open from here on, UTC."),
+        click.option("--days", type=click.IntRange(1, 36_500), metavar="N", help="Bars of the last N x 24 hours."),
+        listed("--timeframe", "LIST", "Lengths of bar, as 1m,1d; by default all of the lake."),
+        listed("--assets", "LIST", "Asset pairs, as BTCUSD,ETHUSD; by default all of the lake."),
+    ):
+        together = option(together)
+    return together
 
 
 def _verbose(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import examples, json_option, listed, reading_options
+from pipelines.cli.options import SeriesOptions, examples, json_option, reading_options, series_options
 
 
 @click.command(
@@ -16,11 +16,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
         "lakehouse quality --sample --json",
     )
 )
-@listed("--assets", "LIST", "Asset pairs, as BTCUSD,ETHUSD; by default all of the lake.")
-@listed("--timeframe", "LIST", "Lengths of bar, as 1m,1d; by default all of the lake.")
-@click.option("--days", type=click.IntRange(min=1), help="Look at the last so many days, up to now.")
-@click.option("--start", metavar="DATE", help="Look from here on, UTC.")
-@click.option("--end", metavar="DATE", help="Look up to here, exclusive, UTC; by default now.")
+@series_options
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -30,11 +26,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
 @reading_options
 def quality(
     *,
-    assets: tuple[str, ...],
-    timeframe: tuple[str, ...],
-    days: int | None,
-    start: str | None,
-    end: str | None,
+    series: SeriesOptions,
     output: Path | None,
     lake: str | None,
     sample: bool,
@@ -52,5 +44,5 @@ def quality(
     from pipelines.cli.reporting import show_quality
     from pipelines.cli.series_choice import SeriesChoice
 
-    choice = SeriesChoice(assets, timeframe, days, start, end)
+    choice = SeriesChoice(*series)
     show_quality(choice, output, lake, sample=sample, config_file=config_file, as_json=as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli.options import examples, json_option, listed, reading_options
+from pipelines.cli.options import SeriesOptions, examples, json_option, reading_options, series_options
 
 
 @click.command(
@@ -15,11 +15,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
         "lakehouse restatements --assets BTCUSD --timeframe 1d --start 2025-12-01 --limit 0 --json",
     )
 )
-@listed("--assets", "LIST", "Asset pairs, as BTCUSD,ETHUSD; by default all of the lake.")
-@listed("--timeframe", "LIST", "Lengths of bar, as 1m,1d; by default all of the lake.")
-@click.option("--days", type=click.IntRange(min=1), help="Bars of the last so many days, up to now.")
-@click.option("--start", metavar="DATE", help="Bars that open from here on, UTC.")
-@click.option("--end", metavar="DATE", help="Bars that open before this, UTC; by default now.")
+@series_options
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -32,11 +28,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
 @json_option
 def restatements(
     *,
-    assets: tuple[str, ...],
-    timeframe: tuple[str, ...],
-    days: int | None,
-    start: str | None,
-    end: str | None,
+    series: SeriesOptions,
     limit: int,
     lake: str | None,
     sample: bool,
@@ -51,5 +43,5 @@ def restatements(
     from pipelines.cli.comparing import show_restatements
     from pipelines.cli.series_choice import SeriesChoice
 
-    choice = SeriesChoice(assets, timeframe, days, start, end)
+    choice = SeriesChoice(*series)
     show_restatements(choice, limit or None, lake, sample=sample, config_file=config_file, as_json=as_json)
