@@ -20,6 +20,7 @@ from pipelines.storage import DeltaLakeManager, QualityResult
 from pipelines.timeframes import Timeframe
 from tests.browser import Page, open_page
 from tests.cli.shell import run
+from tests.conftest import make_settings
 from tests.data_quality.troubled_lake import END, HOLE, HOSTILE, START, Troubles, make
 
 DESK, PHONE = 1280, 390
@@ -66,6 +67,18 @@ def test_each_trouble_is_told(embedded_lake: DeltaLakeManager, dlq: DeadLetterQu
     assert (hole["start"], hole["end"]) == (HOLE[0].isoformat(), HOLE[1].isoformat())
     days = {day["day"]: day for each in document["gaps"] if each["asset_pair"] == "BTCUSD" for day in each["days"]}
     assert days["2025-11-12"]["expected"] in (24, 1)
+
+
+def test_a_lake_in_s3_is_reported_on_as_one_on_a_disk(
+    s3_server: object, s3_lake_path: str, tmp_path: Path, dlq: DeadLetterQueue
+) -> None:
+    settings = make_settings(tmp_path, {"storage": {"engine": "embedded"}})
+    lake = DeltaLakeManager(s3_lake_path, settings)
+    told = make(lake, dlq)
+    found = report_on(lake, dlq)
+    assert {f"{each.asset_pair} {each.timeframe.value}": each.missing for each in found.gaps} == told.missing
+    assert (found.restated.total, found.agreement[0].beyond) == (told.restated, told.apart)
+    assert s3_lake_path in page(found)
 
 
 @pytest.mark.parametrize("width", [DESK, PHONE])
@@ -116,8 +129,6 @@ def test_only_the_newest_run_of_a_check_counts(embedded_lake: DeltaLakeManager, 
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
-    from tests.conftest import make_settings
-
     settings = make_settings(
         tmp_path, {"storage": {"engine": "embedded"}, "delta_lake": {"storage_path": f"{tmp_path}/real"}}
     )
