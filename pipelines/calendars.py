@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import ConfigError
-from pipelines.timeframes import EPOCH, Timeframe
+from pipelines.timeframes import Timeframe, from_micros, micros
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,10 +76,10 @@ def is_open(instrument: Instrument, timeframe: Timeframe, opens: Instants) -> Ma
     at = opens.astype("datetime64[us]").astype(np.int64)
     if instrument.calendar == ALWAYS:
         # No bar spans a midnight in UTC, so that each is listed whole or not at all.
-        listed, gone = map(_micros, instrument.listing)
+        listed, gone = map(micros, instrument.listing)
         always: Mask = (at >= listed) & (at < gone)
         return always
-    found = sessions(instrument, _instant(int(at.min())), _instant(int(at.max())) + timeframe.step)
+    found = sessions(instrument, from_micros(int(at.min())), from_micros(int(at.max())) + timeframe.step)
     if timeframe is Timeframe.D1:
         return np.isin(at // _DAY * _DAY, found.days)
     return _overlaps(found, at, timeframe.seconds * 1_000_000)
@@ -91,7 +91,7 @@ def expected_opens(instrument: Instrument, timeframe: Timeframe, start: datetime
     Raises:
         ConfigError: the instrument names an unknown calendar.
     """
-    first, last = (_micros(timeframe.ceil(bound)) for bound in (start, end))
+    first, last = (micros(timeframe.ceil(bound)) for bound in (start, end))
     opens = np.arange(first, last, timeframe.seconds * 1_000_000, dtype=np.int64).astype("datetime64[us]")
     return opens[is_open(instrument, timeframe, opens)]
 
@@ -105,8 +105,8 @@ def sessions(instrument: Instrument, start: datetime, end: datetime) -> Sessions
         ConfigError: the instrument names an unknown calendar.
     """
     check_calendar(instrument)
-    listed, gone = map(_micros, instrument.listing)
-    low, high = max(_micros(start), listed), min(_micros(end), gone)
+    listed, gone = map(micros, instrument.listing)
+    low, high = max(micros(start), listed), min(micros(end), gone)
     if low >= high:
         return _NO_SESSIONS
     if instrument.calendar == ALWAYS:
@@ -139,9 +139,9 @@ def newest_due(instrument: Instrument, timeframe: Timeframe, before: datetime) -
     for span in _LOOK_BACK:
         found = sessions(instrument, end - span, end)
         if timeframe is Timeframe.D1 and found.days.size:
-            return _instant(int(found.days[-1]))
+            return from_micros(int(found.days[-1]))
         if timeframe is not Timeframe.D1 and found.opens.size:
-            last = min(_instant(int(found.closes[-1])), end)
+            last = min(from_micros(int(found.closes[-1])), end)
             return timeframe.floor(last - _MICROSECOND)
     return None
 
@@ -215,7 +215,7 @@ def _forex_decade(decade: int) -> Sessions:
 
 
 def _new_york(local: datetime) -> int:
-    return _micros(local.replace(tzinfo=_NEW_YORK).astimezone(UTC))
+    return micros(local.replace(tzinfo=_NEW_YORK).astimezone(UTC))
 
 
 @lru_cache(maxsize=1)
@@ -262,11 +262,3 @@ def _from_schedule(schedule: pd.DataFrame) -> Sessions:
     ends = np.concatenate([np.where(lunch, break_starts, closes), closes[lunch]]).astype(np.int64)
     order = np.argsort(starts, kind="stable")
     return Sessions(starts[order], ends[order], days)
-
-
-def _micros(instant: datetime) -> int:
-    return (instant - EPOCH) // _MICROSECOND
-
-
-def _instant(micros: int) -> datetime:
-    return EPOCH + timedelta(microseconds=micros)

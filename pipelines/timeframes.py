@@ -8,6 +8,7 @@ from enum import StrEnum
 from pipelines.errors import InvalidRangeError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Timeframe(StrEnum):
@@ -76,3 +77,13 @@ def parse_instant(value: str | date | datetime) -> datetime:
                 f"{value!r} is not a date or time; write 2025-12-07 or 2025-12-07T14:30:00Z"
             ) from error
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def micros(instant: datetime) -> int:
+    """Return an instant (aware) in microseconds since the epoch."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def from_micros(count: int) -> datetime:
+    """Return the instant, aware UTC, that is so many microseconds after the epoch."""
+    return EPOCH + timedelta(microseconds=count)

@@ -13,7 +13,7 @@ from pipelines.cli.render import Heading, cell, count, counted, instant, say, sh
 from pipelines.config import load_settings
 from pipelines.data_quality.agreement import Agreement, agreement
 from pipelines.data_quality.restatements import RestatedSeries, Restatement, restatements
-from pipelines.data_quality.series_reading import MARKET_DATA
+from pipelines.sources.base import MARKET_DATA
 from pipelines.storage.quality_log import QualityResult
 
 if TYPE_CHECKING:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
 from pipelines.cli.lazy import LazyGroup
 from pipelines.cli.options import config_option, engine_option, examples, json_option, reading_options, verbose_option
 
+if TYPE_CHECKING:
+    from pipelines.cli.dlq_files import Filters
+
 _F = TypeVar("_F", bound=Callable[..., Any])
-# Dataset, asset pair, provider and a part of the reason; None for all.
-_Wanted = tuple[str | None, str | None, str | None, str | None]
 
 
 class DlqCommands(LazyGroup):
@@ -82,7 +83,7 @@ def _queue_options(command: _F) -> _F:
 def list_all(
     ctx: click.Context,
     *,
-    wanted: _Wanted,
+    wanted: Filters,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -114,7 +115,7 @@ def show(
     *,
     file: str,
     limit: int,
-    wanted: _Wanted,
+    wanted: Filters,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -134,7 +135,7 @@ def show(
 def stats(
     ctx: click.Context,
     *,
-    wanted: _Wanted,
+    wanted: Filters,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -168,7 +169,7 @@ def replay(
     *,
     files: tuple[str, ...],
     everything: bool,
-    wanted: _Wanted,
+    wanted: Filters,
     dry_run: bool,
     engine: str | None,
     lake: str | None,

@@ -10,7 +10,7 @@ from pipelines.cli.failures import DONE, FAILED
 from pipelines.cli.recording import keep_results
 from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table
 from pipelines.data_quality.gap_records import gap_result
-from pipelines.data_quality.gaps import GapKind, GapRun, SeriesGaps, find_gaps
+from pipelines.data_quality.gaps import MISSING, GapKind, GapRun, SeriesGaps, find_gaps
 from pipelines.data_quality.repair import Repair, Scope
 from pipelines.data_quality.repair_plan import RepairPlan, is_open
 from pipelines.sources.registry import source_class
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pipelines.cli.lakes import ChosenLake
     from pipelines.cli.series_choice import SeriesChoice
     from pipelines.config import Settings
-
-KINDS = (GapKind.NOT_FETCHED, GapKind.NO_DATA, GapKind.REJECTED)
 
 
 def scope_of(choice: SeriesChoice, provider: str | None) -> Scope:
@@ -72,7 +70,7 @@ def missing_bars(found: Sequence[SeriesGaps]) -> int:
 
 def _show_series(found: Sequence[SeriesGaps]) -> None:
     headings = [Heading("asset"), Heading("timeframe"), Heading("from (UTC)"), Heading("until")]
-    numbers = ("expected", "present", "missing", *KINDS, GapKind.CLOSED, "unexpected", "complete")
+    numbers = ("expected", "present", "missing", *MISSING, GapKind.CLOSED, "unexpected", "complete")
     rows = [
         [
             gaps.asset_pair,
@@ -95,7 +93,7 @@ def _numbers(gaps: SeriesGaps) -> list[int]:
         gaps.expected,
         gaps.present,
         gaps.missing,
-        *(kinds[kind] for kind in KINDS),
+        *(kinds[kind] for kind in MISSING),
         gaps.closed_bars,
         gaps.outside,
     ]

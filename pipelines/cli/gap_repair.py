@@ -7,12 +7,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pipelines.cli.failures import DONE, FAILED, INTERRUPTED
-from pipelines.cli.gap_lines import KINDS, missing_bars
+from pipelines.cli.gap_lines import missing_bars
 from pipelines.cli.interrupt import run_stoppable
 from pipelines.cli.outcome import passed_over
 from pipelines.cli.progress import progress_display
 from pipelines.cli.render import Heading, count, counted, duration, instant, say, show_json, show_table
 from pipelines.cli.running import command_again
+from pipelines.data_quality.gaps import MISSING
 from pipelines.data_quality.repair import Repair, RepairResult, Scope
 from pipelines.data_quality.repair_plan import RepairPlan, is_open
 
@@ -124,7 +125,7 @@ def _to_do(found: Sequence[SeriesGaps], planned: RepairPlan) -> str:
 
 def _show_repair(result: RepairResult, again: str) -> None:
     if result.series:
-        headings = ["missing before", "filled", "still missing", *(kind.value for kind in KINDS)]
+        headings = ["missing before", "filled", "still missing", *(kind.value for kind in MISSING)]
         rows = [
             [
                 each.before.asset_pair,
@@ -132,7 +133,7 @@ def _show_repair(result: RepairResult, again: str) -> None:
                 count(each.before.missing),
                 count(each.filled),
                 count(each.after.missing),
-                *(count(each.after.by_kind[kind]) for kind in KINDS),
+                *(count(each.after.by_kind[kind]) for kind in MISSING),
             ]
             for each in result.series
         ]

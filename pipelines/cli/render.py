@@ -14,10 +14,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.wording import SYNTHETIC, count, counted
+
+__all__ = [
+    "SYNTHETIC",
+    "Heading",
+    "cell",
+    "cells",
+    "console",
+    "count",
+    "counted",
+    "duration",
+    "instant",
+    "listing",
+    "percent",
+    "plain",
+    "say",
+    "show_json",
+    "show_table",
+    "size",
+]
+
 # A pipe has no width: nothing may be cut or wrapped on its way to grep.
 _UNBOUNDED = 10_000
 _KILO = 1024.0
-SYNTHETIC = "SYNTHETIC data, made up by the sample provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +104,6 @@ def plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     return str(value)
-
-
-def count(number: int) -> str:
-    """Return 25970 as 25,970."""
-    return f"{number:,}"
-
-
-def counted(number: int, unit: str) -> str:
-    """Return "1 file" or "2 files", given the plural."""
-    return f"{count(number)} {unit.removesuffix('s') if number == 1 else unit}"
 
 
 def size(number: int) -> str:

@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipelines.contracts import load_contracts
-from pipelines.data_quality.series_reading import (
-    MARKET_DATA,
-    Held,
-    Span,
-    Wanted,
-    held_by_asset,
-    newest,
-    read_series,
-    slices,
-)
+from pipelines.data_quality.series_reading import Held, Span, Wanted, held_by_asset, newest, read_series, slices
+from pipelines.sources.base import MARKET_DATA
 
 if TYPE_CHECKING:
     from pipelines.intervals import Interval

@@ -15,12 +15,12 @@ from pipelines.data_quality.dlq import REFUSED_AT
 from pipelines.data_quality.dlq_stream import Row, head_of, rows_of
 from pipelines.data_quality.reasons import kinds_of
 from pipelines.errors import ConfigError, DeadLetterError, InvalidRangeError
+from pipelines.sources.base import MARKET_DATA
 from pipelines.timeframes import parse_instant
 
 if TYPE_CHECKING:
     from pipelines.data_quality.dlq import DeadLetterQueue
 
-MARKET_DATA = "raw_market_data"
 NO_REASON = "(no reason)"
 # From another hand there may be as many as rows.
 MOST_DISTINCT = 1000

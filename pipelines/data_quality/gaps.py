@@ -17,7 +17,7 @@ from pipelines.batch.jobs import horizon
 from pipelines.data_quality.presence import BarSeries, Grid, Micros, grid, inside, known_span, opens_of, series_in
 from pipelines.intervals import Interval
 from pipelines.sources.base import MARKET_DATA
-from pipelines.timeframes import EPOCH, Timeframe, utc_now
+from pipelines.timeframes import EPOCH, Timeframe, from_micros, utc_now
 
 if TYPE_CHECKING:
     from pipelines.storage import DeltaLakeManager
@@ -39,6 +39,8 @@ class GapKind(StrEnum):
     CLOSED = "market closed"
 
 
+# Why bars are missing, as it is shown.
+MISSING = (GapKind.NOT_FETCHED, GapKind.NO_DATA, GapKind.REJECTED)
 # In the order of their codes: what is known of a later one outdoes an earlier one.
 _MISSING = (GapKind.NOT_FETCHED, GapKind.REJECTED, GapKind.NO_DATA)
 
@@ -249,7 +251,7 @@ def _spans(series: BarSeries, opens: Micros, firsts: _Places) -> list[tuple[Inte
     ends = np.append(firsts[1:], opens.size)
     step = series.timeframe.step
     return [
-        (Interval(_instant(opens[first]), _instant(opens[end - 1]) + step), int(end - first))
+        (Interval(from_micros(int(opens[first])), from_micros(int(opens[end - 1])) + step), int(end - first))
         for first, end in zip(firsts, ends, strict=True)
     ]
 
@@ -267,7 +269,3 @@ def _days(laid: Grid) -> tuple[DayCount, ...]:
         DayCount((EPOCH + timedelta(days=first + int(day))).date(), int(expected[day]), int(present[day]))
         for day in np.flatnonzero(expected)
     )
-
-
-def _instant(micros: np.int64) -> datetime:
-    return EPOCH + timedelta(microseconds=int(micros))

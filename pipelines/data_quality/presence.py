@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ from pipelines.errors import UnknownAssetError
 from pipelines.instruments import load_registry
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.sources.base import MARKET_DATA
-from pipelines.timeframes import EPOCH, Timeframe
+from pipelines.timeframes import EPOCH, Timeframe, from_micros, micros
 
 if TYPE_CHECKING:
     from pipelines.batch.coverage import Series
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 Micros = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +140,7 @@ def known_span(series: BarSeries, opens: Micros, covered: IntervalSet) -> Interv
     """Return the span from the first to the last instant that rows or coverage know of; empty for none."""
     edges = [(part.start, part.end) for part in covered]
     if opens.size:
-        first, last = (EPOCH + timedelta(microseconds=int(edge)) for edge in (opens.min(), opens.max()))
+        first, last = (from_micros(int(edge)) for edge in (opens.min(), opens.max()))
         edges.append((first, last + series.timeframe.step))
     if not edges:
         return Interval(EPOCH, EPOCH)
@@ -173,8 +170,3 @@ def inside(instants: Micros, parts: Iterable[Interval]) -> Mask:
     place = np.searchsorted(starts, instants, side="right") - 1
     found: Mask = (place >= 0) & (instants < ends[np.maximum(place, 0)])
     return found
-
-
-def micros(instant: datetime) -> int:
-    """Return an instant (aware) in microseconds since the epoch."""
-    return (instant - EPOCH) // _MICROSECOND

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from pipelines.contracts import load_contracts
-from pipelines.data_quality.series_reading import (
-    MARKET_DATA,
-    Held,
-    Span,
-    Wanted,
-    read_series,
-    restated_by_asset,
-    slices,
-)
+from pipelines.data_quality.series_reading import Held, Span, Wanted, read_series, restated_by_asset, slices
+from pipelines.sources.base import MARKET_DATA
 
 if TYPE_CHECKING:
     from pipelines.intervals import Interval

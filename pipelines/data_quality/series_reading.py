@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipelines.contracts import Contract
     from pipelines.storage import DeltaLakeManager
 
-MARKET_DATA = "raw_market_data"
 _TIME = quoted("timestamp")
 _BARS_AT_ONCE = 200_000
 _INSTANT = timedelta(microseconds=1)

@@ -14,10 +14,11 @@ from pipelines.data_quality.gaps import DayCount, SeriesGaps
 from pipelines.data_quality.report import QualityReport, gather
 from pipelines.data_quality.report.heatmap import class_of, heat_maps
 from pipelines.data_quality.report.page import headlines, page
-from pipelines.data_quality.report.words import counted, lasting, share
+from pipelines.data_quality.report.words import lasting, share
 from pipelines.intervals import Interval
 from pipelines.storage import DeltaLakeManager, QualityResult
 from pipelines.timeframes import Timeframe
+from pipelines.wording import counted
 from tests.browser import Page, open_page
 from tests.cli.shell import run
 from tests.conftest import make_settings

@@ -15,13 +15,13 @@ from pipelines.data_quality.report.sections import (
     refused_section,
     restated_section,
 )
-from pipelines.data_quality.report.words import count, counted, moment, share
+from pipelines.data_quality.report.words import moment, share
+from pipelines.wording import SYNTHETIC, count, counted
 
 if TYPE_CHECKING:
     from pipelines.data_quality.report import QualityReport
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
-SYNTHETIC = "SYNTHETIC data, made up by the sample provider"
 
 State = Literal["ok", "warning", "critical", "unknown"]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pipelines.data_quality.gaps import GapKind
-from pipelines.data_quality.report.words import basis_points, count, counted, lasting, moment, price, share
+from pipelines.data_quality.gaps import MISSING, GapKind
+from pipelines.data_quality.report.words import basis_points, lasting, moment, price, share
+from pipelines.wording import count, counted
 
 if TYPE_CHECKING:
     from pipelines.data_quality.agreement import Agreement
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pipelines.data_quality.restatements import Restatements
 
 _MOST_RUNS, _MOST_ROWS = 15, 25
-_KINDS = (GapKind.NOT_FETCHED, GapKind.NO_DATA, GapKind.REJECTED)
 
 Section = dict[str, Any]
 
@@ -28,7 +28,7 @@ def gaps_section(series: Sequence[SeriesGaps]) -> Section:
     runs = [(each, run) for each in lacking for run in each.runs if run.kind is not GapKind.CLOSED]
     runs.sort(key=lambda found: found[1].bars, reverse=True)
     return {
-        "headings": ["asset", "bars", "expected", "missing", *(kind.value for kind in _KINDS), "complete"],
+        "headings": ["asset", "bars", "expected", "missing", *(kind.value for kind in MISSING), "complete"],
         "numbers": list(range(2, 8)),
         "series": [
             [
@@ -36,7 +36,7 @@ def gaps_section(series: Sequence[SeriesGaps]) -> Section:
                 each.timeframe.value,
                 count(each.expected),
                 count(each.missing),
-                *(count(each.by_kind.get(kind, 0)) for kind in _KINDS),
+                *(count(each.by_kind.get(kind, 0)) for kind in MISSING),
                 share(each.completeness),
             ]
             for each in lacking

@@ -8,16 +8,6 @@ from datetime import datetime, timedelta
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
-def count(number: int) -> str:
-    """Return 25970 as 25,970."""
-    return f"{number:,}"
-
-
-def counted(number: int, unit: str) -> str:
-    """Return "1 bar" or "2 bars", given the plural; "series" is its own singular."""
-    return f"{count(number)} {unit if number != 1 or unit == 'series' else unit.removesuffix('s')}"
-
-
 def share(part: float) -> str:
     """Return 0.99999 as 99.99 %: only what is whole is shown as whole."""
     return f"{math.floor(part * 10_000 + 1e-9) / 100:.2f} %".replace(".00 %", " %")
