@@ -1,0 +1,1 @@
+"""Turns bronze into silver and gold."""
