@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from pipelines.storage import creation
 from pipelines.storage.coverage import CoverageLog
 from pipelines.storage.files import file_actions
 from pipelines.storage.lake import Lake
+from pipelines.storage.layers import Layer
 from pipelines.storage.names import lake_root
 from pipelines.storage.quality_log import QualityLog
 from pipelines.storage.query import run_query
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from pipelines.storage.stores.cost import CostReport
     from pipelines.storage.stores.lifecycle import Plan
     from pipelines.storage.travel.diff import Diff
+    from pipelines.storage.travel.pins import Pin
     from pipelines.storage.upkeep.maintain import Maintained
     from pipelines.storage.upkeep.optimize import OptimizeResult
     from pipelines.storage.upkeep.vacuum import VacuumResult
@@ -264,7 +267,7 @@ class DeltaLakeManager:
         wanted = selection(start, end, assets, columns)
         view = open_at(self._lake, table_name, moment(as_of_timestamp, version, snapshot))
         frame = (
-            self._spark()
+            self.spark()
             .read.format("delta")
             .option("versionAsOf", view.table.version())
             .load(self._lake.root.spark_uri(table_name))
@@ -418,7 +421,34 @@ class DeltaLakeManager:
         """
         return run_query(self._lake, sql, moment(as_of_timestamp, version, snapshot))
 
-    def _spark(self) -> SparkSession:
+    def layer(self, name: str) -> Layer:
+        """Return the tables of a layer that is made from this lake's tables, as `silver`."""
+        return Layer(self._lake.root, name)
+
+    def pin(self, table_name: str, *, as_of_timestamp: Instant | None = None, snapshot: str | None = None) -> Pin:
+        """Return which version of a table is there now, was there at an instant, or is in a snapshot.
+
+        Raises:
+            TableNotFoundError: no such table; names the nearest.
+            InvalidRangeError: the instant is outside the table's history, whose range is named.
+            SnapshotError: no such snapshot, or the table is not in it.
+        """
+        from pipelines.storage.travel.pins import pin  # noqa: PLC0415 - reading never needs it
+
+        return pin(self._lake, table_name, moment(as_of_timestamp, snapshot=snapshot))
+
+    def changed_between(self, table_name: str, since: int, until: int) -> Mapping[str | None, datetime] | None:
+        """Return from when on each asset's rows changed between two versions; see `storage.travel.pins`."""
+        from pipelines.storage.travel.pins import changed_between  # noqa: PLC0415 - reading never needs it
+
+        return changed_between(self._lake, table_name, contract_for(table_name), since, until)
+
+    def spark(self) -> SparkSession:
+        """Return the process's SparkSession, with what this lake's store needs.
+
+        Raises:
+            SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
+        """
         from pipelines.session import get_spark  # noqa: PLC0415 - Spark only when it is needed
 
         return get_spark(self.settings, needs=self._lake.root.spark_jars)

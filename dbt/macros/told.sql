@@ -1,0 +1,19 @@
+{#- What the lakehouse tells the model that is about to run, found out from the logs of the lake: `source`, `rows`, `kept` and
+    `before` are conditions on rows, `rebuild` is true or false, `location` an address,
+    `computed` the columns that a function adds. Where nothing is run, the answer is the `otherwise`. -#}
+{% macro told(name, otherwise='true') -%}
+  {%- if execute -%}
+    {%- set answer = run_query('set lakehouse.dbt.' ~ name) -%}
+    {{ return(answer.rows[0][1]) }}
+  {%- endif -%}
+  {{ return(otherwise) }}
+{%- endmacro %}
+
+{#- A table that was not made by the model as it is now, or from bronze tables that are gone, is made as a whole. -#}
+{% macro should_full_refresh() -%}
+  {%- set wanted = config.get('full_refresh') -%}
+  {%- if wanted is none -%}
+    {%- set wanted = flags.FULL_REFRESH -%}
+  {%- endif -%}
+  {{ return(wanted or (execute and model.config.materialized == 'incremental' and told('rebuild') == 'true')) }}
+{%- endmacro %}

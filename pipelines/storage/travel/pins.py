@@ -1,0 +1,112 @@
+"""One version of a table, held for the length of a run, and what has changed between two of them. No JVM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from typing import TYPE_CHECKING, Any
+
+from deltalake.exceptions import DeltaError
+
+from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
+from pipelines.errors import StorageError
+from pipelines.storage.files import store_of
+from pipelines.storage.scan import physical_schema
+from pipelines.storage.travel.moments import Moment, open_at
+from pipelines.timeframes import EPOCH, parse_instant
+
+if TYPE_CHECKING:
+    from pipelines.contracts import Contract
+    from pipelines.storage.lake import Lake
+
+_ASSET = PARTITION_PREFIX + "asset_pair"
+# These may say of files that they change no data.
+_UNDOING = {"RESTORE", "FSCK"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A version of a table that was not made anew in between, as `table_id` tells.
+
+    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows.
+    """
+
+    table_id: str
+    version: int
+    address: str
+    columns: tuple[str, ...]
+    ingested_by: datetime | None
+
+
+def pin(lake: Lake, table_name: str, when: Moment) -> Pin:
+    """Return the version of a table at a moment; errors are those of `open_at`."""
+    view = open_at(lake, table_name, when)
+    return Pin(
+        table_id=str(view.table.metadata().id),
+        version=view.table.version(),
+        address=lake.root.spark_uri(table_name),
+        columns=tuple(physical_schema(view.table).names),
+        ingested_by=view.ingested_by,
+    )
+
+
+def changed_between(
+    lake: Lake, table_name: str, contract: Contract, since: int, until: int
+) -> Mapping[str | None, datetime] | None:
+    """Return from when on an asset's rows may differ between two versions, from the log alone.
+
+    Clocks do not matter: what was committed in between is what changed, whatever its `ingested_at` says. Compaction
+    changes nothing. A restore or a repair counts as a change of all that it touches.
+
+    Args:
+        lake: the lake.
+        table_name: the table.
+        contract: its contract.
+        since: the version that is known.
+        until: the version to come to, not before `since`.
+
+    Returns:
+        The earliest event time (aware UTC, at or before the first changed row) by asset pair, None being the key of
+        rows without one; None if the log does not reach back.
+
+    Raises:
+        StorageError: the log cannot be read.
+    """
+    found: dict[str | None, datetime] = {}
+    for version in range(since + 1, until + 1):
+        actions = _commit(lake, table_name, version)
+        if actions is None:
+            return None
+        for asset, start in _touched(actions, contract.event_time):
+            found[asset] = min(start, found.get(asset, start))
+    return found
+
+
+def _commit(lake: Lake, table_name: str, version: int) -> list[dict[str, Any]] | None:
+    try:
+        with store_of(table_name, lake.root).open_input_stream(f"_delta_log/{version:020}.json") as stream:
+            return [json.loads(line) for line in stream.read().splitlines() if line]
+    except FileNotFoundError:
+        return None
+    except (DeltaError, OSError) as error:
+        raise StorageError(f"cannot read version {version} of the log of {table_name}: {error}") from error
+
+
+def _touched(actions: list[dict[str, Any]], event_time: str | None) -> Iterator[tuple[str | None, datetime]]:
+    undoing = any(action.get("commitInfo", {}).get("operation") in _UNDOING for action in actions)
+    for action in actions:
+        for kind in ("add", "remove"):
+            if (file := action.get(kind)) and (undoing or file.get("dataChange", True)):
+                yield (file.get("partitionValues") or {}).get(_ASSET), _earliest(file, event_time)
+
+
+def _earliest(file: Mapping[str, Any], event_time: str | None) -> datetime:
+    """Return the earliest event time a file can hold: by its statistics, else by its partition, else any."""
+    statistics = json.loads(file.get("stats") or "{}")
+    least = statistics.get("minValues", {}).get(event_time)
+    if least is not None:
+        return parse_instant(least)
+    day = (file.get("partitionValues") or {}).get(PARTITION_DATE)
+    return datetime.combine(date.fromisoformat(day), time(), UTC) if day else EPOCH

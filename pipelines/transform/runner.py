@@ -1,0 +1,287 @@
+"""Runs dbt in this process and in its one SparkSession, over a catalog that knows the lake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipelines.config import PROJECT_ROOT
+from pipelines.errors import InvalidRangeError, LakehouseError, TableNotFoundError
+from pipelines.storage.scan import Instant
+from pipelines.storage.travel.moments import instant_of
+from pipelines.transform.catalog import fill
+from pipelines.transform.functions import register
+from pipelines.transform.plan import Plan, Planner
+from pipelines.transform.sources import source_tables
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt_common.events.base_types import EventMsg
+    from pyspark.sql import SparkSession
+
+    from pipelines.storage import DeltaLakeManager
+    from pipelines.storage.travel.pins import Pin
+
+
+class TransformError(LakehouseError):
+    """dbt could not even begin; says why."""
+
+
+PROJECT = PROJECT_ROOT / "dbt"
+# What reads the project alone needs neither a lake nor Spark.
+_WITHOUT_SESSION = {"parse", "list", "ls", "clean", "deps", "init"}
+_MARK = "spark.databricks.delta.commitInfo.userMetadata"
+_TOLD = "lakehouse.dbt."
+_NOTHING_TOLD = dict.fromkeys(Plan("", "").told(), "")
+_OK = {"success", "pass", "no-op", "warn"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """How a model or test went: `status` is dbt's word, `message` its text, `failures` the rows that fail a test."""
+
+    name: str
+    kind: str
+    status: str
+    seconds: float
+    message: str
+    failures: int | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.status in _OK
+
+
+@dataclass(frozen=True, slots=True)
+class DbtRun:
+    """What a dbt command did; `lines` is what a listing command lists, `suffix` ends the names of the schemas."""
+
+    ok: bool
+    nodes: tuple[NodeResult, ...] = ()
+    lines: tuple[str, ...] = ()
+    suffix: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it as plain JSON values."""
+        return {"ok": self.ok, "suffix": self.suffix, "nodes": [asdict(node) for node in self.nodes]}
+
+
+def run_dbt(
+    arguments: Sequence[str],
+    manager: DeltaLakeManager,
+    folder: Path,
+    *,
+    as_of: Instant | None = None,
+    snapshot: str | None = None,
+    on_node: Callable[[str], None] = lambda _: None,
+) -> DbtRun:
+    """Run a dbt command over a lake.
+
+    All of a run reads one version of each bronze table. With an instant or a snapshot that is the one of then, and
+    models go to schemas of their own, so that what is live stays as it is.
+
+    Args:
+        arguments: as after `dbt`.
+        manager: the lake.
+        folder: for dbt's artifacts and logs; made if need be.
+        as_of: an instant; a zoneless one is UTC.
+        snapshot: the name of a snapshot of the lake; give one of the two at most.
+        on_node: is told the name of each model and test before it runs.
+
+    Raises:
+        SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
+        InvalidRangeError: the instant is before the lake's history.
+        SnapshotError: no such snapshot.
+        TransformError: dbt could not even begin: wrong arguments, or the project cannot be parsed.
+    """
+    suffix = suffix_of(as_of, snapshot)
+    given, variables = _with_variables(arguments, suffix)
+    with _environment(folder):
+        if not _needs_session(arguments):
+            return _summary(_invoke(given), suffix)
+        pins = _pins(manager, as_of, snapshot)
+        spark = manager.spark()
+        manifest = _parsed(variables)
+        planner = Planner(manager, pins, manifest, (PROJECT / "dbt_project.yml").read_text("utf-8") + repr(variables))
+        fill(spark, manager, pins, suffix)
+        register(spark)
+        # Views live in the catalog of this process alone, so that each run has to make those it does not select too.
+        _invoke(["--quiet", "run", "--select", *planner.views(), *variables], manifest)
+        with _told(spark):
+            told = _Teller(spark, planner, on_node)
+            return _summary(_invoke(given, manifest, told), suffix)
+
+
+def suffix_of(as_of: Instant | None, snapshot: str | None) -> str:
+    """Return what the schemas of a point-in-time run are called after; nothing for the live ones."""
+    if snapshot is not None:
+        # A name may have characters that a schema's may not: two hexadecimal digits keep two such names apart.
+        return "_at_" + re.sub(r"[^a-z0-9]", lambda found: f"_{ord(found[0]):02x}_", snapshot)
+    if as_of is not None:
+        return "_as_of_" + instant_of(as_of).strftime("%Y%m%dt%H%M%S%f").removesuffix("000000")
+    return ""
+
+
+class _Teller:
+    """Tells each model, right before it runs, what it has to do: dbt asks for it by SQL."""
+
+    def __init__(self, spark: SparkSession, planner: Planner, on_node: Callable[[str], None]) -> None:
+        self._spark = spark
+        self._planner = planner
+        self._on_node = on_node
+
+    def __call__(self, event: EventMsg) -> None:
+        if event.info.name != "NodeStart":
+            return
+        node = event.data.node_info
+        self._on_node(node.node_name)
+        _tell(self._spark, self._planner.plan(node.unique_id))
+
+
+@contextmanager
+def _told(spark: SparkSession) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _tell(spark, None)
+
+
+def _tell(spark: SparkSession, plan: Plan | None) -> None:
+    told = _NOTHING_TOLD if plan is None else plan.told()
+    mark = "" if plan is None else plan.mark
+    for name, value in {**{_TOLD + name: value for name, value in told.items()}, _MARK: mark}.items():
+        if value:
+            spark.conf.set(name, value)
+        else:
+            spark.conf.unset(name)
+
+
+def _pins(manager: DeltaLakeManager, as_of: Instant | None, snapshot: str | None) -> dict[str, Pin]:
+    """Return the versions of the bronze tables that are, or were, there.
+
+    Raises:
+        InvalidRangeError: none of them was there at the instant; names one's history.
+    """
+    found: dict[str, Pin] = {}
+    too_early: InvalidRangeError | None = None
+    pinned = None if snapshot is None else manager.snapshots.get(snapshot).tables
+    for table in source_tables():
+        if pinned is not None and table not in pinned:
+            continue
+        try:
+            found[table] = manager.pin(table, as_of_timestamp=as_of, snapshot=snapshot)
+        except TableNotFoundError:
+            continue
+        except InvalidRangeError as error:
+            too_early = error
+    if too_early and not found:
+        raise too_early
+    return found
+
+
+def _parsed(variables: list[str]) -> Manifest:
+    from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - slow to import
+
+    done = _invoke(["--quiet", "parse", *variables]).result
+    if not isinstance(done, Manifest):
+        raise TransformError("dbt cannot read the project; run `lakehouse dbt parse`")
+    return done
+
+
+def _invoke(
+    arguments: Sequence[str],
+    manifest: Manifest | None = None,
+    callback: Callable[[EventMsg], None] | None = None,
+) -> dbtRunnerResult:
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - slow to import
+
+    done = dbtRunner(manifest, [callback] if callback else None).invoke(list(arguments))
+    if isinstance(done.exception, LakehouseError | KeyboardInterrupt):
+        raise done.exception
+    if done.exception is not None:
+        raise TransformError(f"dbt {' '.join(arguments)}: {str(done.exception).strip()}") from done.exception
+    return done
+
+
+def _summary(done: dbtRunnerResult, suffix: str) -> DbtRun:
+    results = getattr(done.result, "results", None) or ()
+    nodes = tuple(_node(each) for each in results if hasattr(each, "node") and hasattr(each, "status"))
+    lines = tuple(map(str, done.result)) if isinstance(done.result, list) else ()
+    return DbtRun(done.success, nodes, lines, suffix)
+
+
+def _node(result: Any) -> NodeResult:  # noqa: ANN401 - dbt's own
+    return NodeResult(
+        name=result.node.name,
+        kind=str(result.node.resource_type),
+        status=str(result.status),
+        seconds=round(result.execution_time, 2),
+        message=str(result.message or ""),
+        failures=result.failures,
+    )
+
+
+def _needs_session(arguments: Sequence[str]) -> bool:
+    """Say whether a command runs SQL; help and wrong commands do not get that far either."""
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    return bool(words) and words[0] not in _WITHOUT_SESSION and not {"--help", "-h", "--version"} & set(arguments)
+
+
+def _with_variables(arguments: Sequence[str], suffix: str) -> tuple[list[str], list[str]]:
+    """Return the arguments with the suffix among the variables, and the option that gives the variables by itself.
+
+    Raises:
+        TransformError: `--vars` is not a YAML mapping.
+    """
+    rest, texts, words = list[str](), list[str](), iter(arguments)
+    for word in words:
+        if word == "--vars":
+            texts.append(next(words, ""))
+        elif word.startswith("--vars="):
+            texts.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    values: dict[str, Any] = {}
+    for text in texts:
+        try:
+            values |= yaml.safe_load(text)
+        except (yaml.YAMLError, TypeError, ValueError):
+            raise TransformError(f"--vars takes a YAML mapping, as '{{key: value}}', not {text!r}") from None
+    if suffix:
+        values["schema_suffix"] = suffix
+    option = ["--vars", json.dumps(values, sort_keys=True)] if values else []
+    return [*rest, *option], option
+
+
+@contextmanager
+def _environment(folder: Path) -> Iterator[None]:
+    """Lead dbt to the project, and what it writes out of the checkout; put the environment back afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        "DBT_PROJECT_DIR": str(PROJECT),
+        "DBT_PROFILES_DIR": str(PROJECT),
+        "DBT_TARGET_PATH": str(folder / "target"),
+        "DBT_LOG_PATH": str(folder / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "LAKEHOUSE_DBT_SESSION": "prepared",
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

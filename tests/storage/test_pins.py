@@ -1,0 +1,78 @@
+"""What changed between two versions of bronze, by its log: against a comparison of the rows themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+
+from pipelines.contracts import contract_for
+from pipelines.storage import DeltaLakeManager
+
+TABLE = "raw_market_data_1h"
+START = datetime(2025, 1, 31, 20, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def land(lake: DeltaLakeManager, asset: str, hours: list[int], close: float = 10.0) -> int:
+    same = {"asset_pair": asset, "timeframe": "1h", "open": 10.0, "high": 20.0, "low": 5.0, "close": close,
+            "volume": 1.0, "provider": "coinbase", "price_side": "trade", "is_adjusted": False,
+            "is_derived": False}  # fmt: skip
+    rows = [{**same, "timestamp": START + hour * HOUR} for hour in hours]
+    columns = [column for column in contract_for(TABLE).columns if column.provided != "storage"]
+    data = pa.table({c.name: pa.array([row[c.name] for row in rows], c.arrow_type) for c in columns})
+    return lake.append(TABLE, data, "run").version
+
+
+def test_new_and_restated_rows_count_from_the_first(embedded_lake: DeltaLakeManager) -> None:
+    first = land(embedded_lake, "BTCUSD", list(range(10)))
+    land(embedded_lake, "BTCUSD", [10, 11])
+    land(embedded_lake, "BTCUSD", [7], close=11.0)
+    last = land(embedded_lake, "ETHUSD", [3])
+    assert embedded_lake.changed_between(TABLE, first, last) == {"BTCUSD": START + 7 * HOUR, "ETHUSD": START + 3 * HOUR}
+    assert embedded_lake.changed_between(TABLE, last, last) == {}
+    assert embedded_lake.pin(TABLE).version == last
+
+
+def test_compaction_changes_nothing_and_a_restore_does(embedded_lake: DeltaLakeManager) -> None:
+    land(embedded_lake, "BTCUSD", [0, 1])
+    before = land(embedded_lake, "BTCUSD", [2])
+    embedded_lake.optimize_table(TABLE)
+    compacted = embedded_lake.pin(TABLE).version
+    assert compacted > before
+    assert embedded_lake.changed_between(TABLE, before, compacted) == {}
+    newer = land(embedded_lake, "BTCUSD", [3])
+    embedded_lake.restore_table(TABLE, version=compacted)
+    restored = embedded_lake.pin(TABLE).version
+    found = embedded_lake.changed_between(TABLE, newer, restored)
+    assert found is not None
+    assert found["BTCUSD"] <= START + 3 * HOUR
+
+
+def test_a_log_that_does_not_reach_back_says_so(embedded_lake: DeltaLakeManager) -> None:
+    first = land(embedded_lake, "BTCUSD", [0])
+    land(embedded_lake, "BTCUSD", [1])
+    last = land(embedded_lake, "BTCUSD", [2])
+    DeltaTable(f"{embedded_lake.storage_path}/{TABLE}").create_checkpoint()
+    Path(embedded_lake.storage_path, TABLE, "_delta_log", f"{first + 1:020}.json").unlink()
+    assert embedded_lake.changed_between(TABLE, first, last) is None
+    assert embedded_lake.changed_between(TABLE, first + 1, last) == {"BTCUSD": START + 2 * HOUR}
+
+
+def test_what_made_a_table_is_read_through_what_tidies_up(embedded_lake: DeltaLakeManager) -> None:
+    layer = embedded_lake.layer("silver")
+    address = f"{layer.address}/bars"
+    rows = pa.table({"a": [1, 2]})
+    assert layer.names() == []
+    for _ in range(3):
+        write_deltalake(
+            address, rows, mode="append", commit_properties=CommitProperties(custom_metadata={"userMetadata": "mine"})
+        )
+    assert layer.names() == ["bars"]
+    DeltaTable(address).optimize.compact()
+    made = layer.made_by("bars")
+    write_deltalake(address, rows, mode="append")
+    assert layer.made_by("bars") is None
+    assert made == "mine"
