@@ -1,4 +1,4 @@
-{{ config(materialized='view', schema='staging') }}
+{{ config(unique_key=['day']) }}
 
 with events as (
   select

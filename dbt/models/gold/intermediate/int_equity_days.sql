@@ -1,4 +1,4 @@
-{{ config(materialized='view', schema='staging') }}
+{{ config(unique_key=['book', 'quote_currency', 'asset_pair', 'day']) }}
 
 -- Each instrument by itself, and all of a currency together.
 with filled as (

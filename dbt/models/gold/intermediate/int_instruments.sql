@@ -1,4 +1,4 @@
-{{ config(materialized='ephemeral') }}
+{{ config(unique_key=['asset_pair']) }}
 
 select
   instruments.asset_pair,

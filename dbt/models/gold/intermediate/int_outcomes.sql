@@ -1,4 +1,4 @@
-{{ config(materialized='view', schema='staging') }}
+{{ config(unique_key=['subject', 'day']) }}
 
 {%- set measures = ['trades', 'wins', 'losses', 'ties', 'unpriced_trades', 'gross_profit', 'gross_loss', 'net_pnl',
                     'net_return', 'holding_seconds'] %}

@@ -1,4 +1,4 @@
-{{ config(materialized='ephemeral') }}
+{{ config(unique_key=['book', 'quote_currency', 'asset_pair', 'day']) }}
 
 with exposed as (
   select

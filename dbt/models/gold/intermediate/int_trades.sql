@@ -1,4 +1,4 @@
-{{ config(materialized='view', schema='staging') }}
+{{ config(unique_key=['book', 'asset_pair', 'trade_id']) }}
 
 with trades as (
   select
