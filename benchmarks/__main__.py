@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, tables, volume
+from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, tables, transforms, volume
 from benchmarks.measure import say
 
-_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality")
+_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality", "transform")
 
 
 def main() -> None:
@@ -41,6 +41,7 @@ def _table(name: str, *, quick: bool) -> str:
         "pruning": lambda: report.pruning_table(pruning.measure(year), year),
         "gaps": lambda: report.gaps_table(gaps.measure(year), year),
         "quality": lambda: report.quality_table(quality.measure(months)),
+        "transform": lambda: report.transform_table(transforms.measure(months, quarter // 3)),
     }
     return makers[name]()
 

@@ -18,6 +18,7 @@ from benchmarks.pruning import LAYOUTS, Query
 from benchmarks.quality import Check
 from benchmarks.startup import Startup
 from benchmarks.tables import Task
+from benchmarks.transforms import Transformed
 from benchmarks.volume import ASSETS, Volume
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -128,6 +129,25 @@ def quality_table(results: Sequence[Check]) -> str:
             each.who,
             f"{each.rows:,}",
             f"{each.seconds:.2f}",
+            f"{each.seconds / each.base:.2f}",
+            f"{each.run.usage.cpu_seconds:.0f}",
+            _mib(each.run.usage.python_peak),
+            _mib(each.run.usage.jvm_peak),
+        ]
+        for each in results
+    ]
+    return f"{_machine()}\n\n{_table(head, rows)}"
+
+
+def transform_table(results: Sequence[Transformed]) -> str:
+    """Return the table of transforms, with the time of each over that of the hand-written job or the short history."""
+    head = ["task", "by", "bars", "seconds", "ratio", "CPU s of the process", "Python MiB", "JVM MiB"]
+    rows = [
+        [
+            each.task,
+            each.who,
+            f"{each.rows:,}",
+            f"{each.seconds:.1f}",
             f"{each.seconds / each.base:.2f}",
             f"{each.run.usage.cpu_seconds:.0f}",
             _mib(each.run.usage.python_peak),

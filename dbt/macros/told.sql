@@ -1,5 +1,5 @@
-{#- What the lakehouse tells the model that is about to run, found out from the logs of the lake: `source`, `rows`, `kept` and
-    `before` are conditions on rows, `rebuild` is true or false, `location` an address,
+{#- What the lakehouse tells the model or test that is about to run, found out from the logs of the lake: `source`, `pulses`,
+    `rows`, `before` and `tested` are conditions on rows, `rebuild` is true or false, `location` an address,
     `computed` the columns that a function adds. Where nothing is run, the answer is the `otherwise`. -#}
 {% macro told(name, otherwise='true') -%}
   {%- if execute -%}

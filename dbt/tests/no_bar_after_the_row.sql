@@ -4,4 +4,5 @@ select
   timestamp
 from {{ ref('multi_timeframe_analysis') }}
 where
-  greatest(closed_at_1m, closed_at_5m, closed_at_15m, closed_at_1h, closed_at_4h, closed_at_1d) > as_of
+  ({{ told('tested') }})
+  and greatest(closed_at_1m, closed_at_5m, closed_at_15m, closed_at_1h, closed_at_4h, closed_at_1d) > as_of

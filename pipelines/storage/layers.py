@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.storage.files import file_actions
@@ -11,11 +12,21 @@ from pipelines.storage.names import LakeRoot
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LAYERS = ("silver", "gold")
 # Commits that leave the rows as they are.
 _SAME_ROWS = (
     "OPTIMIZE", "VACUUM", "SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT", "ADD COLUMN",
     "CHANGE COLUMN", "UPGRADE PROTOCOL",
 )  # fmt: skip
+_FEW = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The version of a table that has its present rows (-1 if the log does not reach back), and its commit's note."""
+
+    version: int
+    note: str | None
 
 
 class Layer:
@@ -35,8 +46,8 @@ class Layer:
         return self._lake.root.address
 
     def names(self) -> list[str]:
-        """Return the names of the tables that exist, sorted."""
-        return self._lake.names()
+        """Return the names of the tables that exist, sorted; one whose first commit was never made does not."""
+        return [name for name in self._lake.names() if self._lake.exists(name)]
 
     def spark_uri(self, table_name: str) -> str:
         """Return the address of a table as Spark takes it.
@@ -46,19 +57,34 @@ class Layer:
         """
         return self._lake.root.spark_uri(table_name)
 
-    def made_by(self, table_name: str) -> str | None:
-        """Return what the commit that made the table's present rows says of itself; None if it says nothing.
+    def exists(self, table_name: str) -> bool:
+        """Say whether a table exists."""
+        return self._lake.exists(table_name)
+
+    def made(self, table_name: str) -> Made:
+        """Return which commit made the table's present rows, and what it says of itself.
 
         Commits that only tidy up are looked through. What is gone from the log says nothing.
 
         Raises:
             TableNotFoundError: no such table.
         """
-        for entry in self._lake.open(table_name).history():
-            if not str(entry.get("operation", "")).startswith(_SAME_ROWS):
-                note = entry.get("userMetadata")
-                return None if note is None else str(note)
-        return None
+        table = self._lake.open(table_name)
+        # The newest few nearly always tell; the whole log may be long.
+        for limit in (_FEW, None):
+            for entry in table.history(limit):
+                if not str(entry.get("operation", "")).startswith(_SAME_ROWS):
+                    note = entry.get("userMetadata")
+                    return Made(int(entry["version"]), None if note is None else str(note))
+        return Made(-1, None)
+
+    def rows(self, table_name: str) -> int:
+        """Return how many rows the log says a table has.
+
+        Raises:
+            TableNotFoundError: no such table.
+        """
+        return sum(self.files(table_name)["num_records"].to_pylist())
 
     def files(self, table_name: str) -> pa.Table:
         """Return what the log says of each live file: num_records, partition.*, min.*, max.* and more.

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.storage.partitions import cut
-from pipelines.timeframes import Timeframe
+from pipelines.timeframes import EPOCH, Timeframe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-NOTHING = "false"
+NOTHING, EVERYTHING = "false", "true"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,12 +36,18 @@ Since = Mapping[Series, datetime]
 AssetsSince = Mapping[str, datetime]
 
 
-def by_asset(since: Since, margin: timedelta) -> AssetsSince:
-    """Return from when on anything of an asset pair differs, less a margin."""
-    found: dict[str, datetime] = {}
-    for series, instant in since.items():
-        found[series.asset_pair] = min(instant - margin, found.get(series.asset_pair, instant))
-    return found
+def by_asset(bars: Since, records: AssetsSince, clock: timedelta) -> AssetsSince:
+    """Return from when on anything of an asset pair differs: the beginning of the stretch of a clock it falls into.
+
+    Args:
+        bars: the series of bars that differ.
+        records: asset pairs of which other records differ.
+        clock: how long the stretches are, which count from 1970 on.
+    """
+    found: dict[str, datetime] = dict(records)
+    for series, instant in bars.items():
+        found[series.asset_pair] = min(instant, found.get(series.asset_pair, instant))
+    return {asset: instant - (instant - EPOCH) % clock for asset, instant in found.items()}
 
 
 def all_series(since: AssetsSince) -> Since:
@@ -49,36 +55,37 @@ def all_series(since: AssetsSince) -> Since:
     return {Series(timeframe, asset): instant for asset, instant in since.items() for timeframe in Timeframe}
 
 
-def series_from(since: Since, alias: str = "", asset_column: str = "asset_pair") -> str:
+def series_from(since: Since, asset_column: str = "asset_pair") -> str:
     """Return the condition of the rows at or after each series' instant.
 
     Args:
         since: the series and their instants.
-        alias: what the table is called, with a dot behind it.
         asset_column: a partition column that is equal to asset_pair, if not that itself.
     """
     alike: dict[tuple[Timeframe, datetime], list[str]] = defaultdict(list)
     for series, instant in since.items():
         alike[series.timeframe, instant].append(series.asset_pair)
     return _any(
-        f"{alias}timeframe = {text(timeframe.value)} and {_assets_from(assets, instant, alias, asset_column)}"
+        f"timeframe = {text(timeframe.value)} and {_assets_from(assets, instant, asset_column)}"
         for (timeframe, instant), assets in sorted(alike.items())
     )
 
 
-def assets_from(since: AssetsSince, alias: str = "") -> str:
+def assets_from(since: AssetsSince) -> str:
     """Return the condition of the rows at or after each asset pair's instant."""
     alike: dict[datetime, list[str]] = defaultdict(list)
     for asset, instant in since.items():
         alike[instant].append(asset)
-    return _any(_assets_from(assets, instant, alias, "asset_pair") for instant, assets in sorted(alike.items()))
+    return _any(_assets_from(assets, instant, "asset_pair") for instant, assets in sorted(alike.items()))
 
 
-def _assets_from(assets: list[str], instant: datetime, alias: str, asset_column: str) -> str:
-    return (
-        f"{alias}{asset_column} in ({', '.join(map(text, sorted(assets)))})"
-        f" and {alias}{_dated('>=', instant)} and {alias}timestamp >= {moment(instant)}"
-    )
+def days_from(instant: datetime) -> str:
+    """Return the condition of the rows at or after an instant, whatever asset pairs they are of."""
+    return f"{_dated('>=', instant)} and timestamp >= {moment(instant)}"
+
+
+def _assets_from(assets: list[str], instant: datetime, asset_column: str) -> str:
+    return f"{asset_column} in ({', '.join(map(text, sorted(assets)))}) and {days_from(instant)}"
 
 
 def just_before(since: Since, files: pa.Table, rows: int) -> str:
@@ -91,25 +98,35 @@ def just_before(since: Since, files: pa.Table, rows: int) -> str:
         files: the log's files of the stored table, which is partitioned by timeframe and asset_pair.
         rows: how many rows are wanted of each series.
     """
-    return _any(_windows(since, files, rows))
+    return _any(
+        condition
+        for series, instant in sorted(since.items())
+        for condition in _window(
+            {"timeframe": series.timeframe.value, "asset_pair": series.asset_pair}, instant, files, rows
+        )
+    )
 
 
-def _windows(since: Since, files: pa.Table, rows: int) -> Iterator[str]:
-    for series, instant in sorted(since.items()):
-        start = _start(_of(series, files), instant, rows)
-        if start is not None:
-            yield (
-                f"timeframe = {text(series.timeframe.value)} and asset_pair = {text(series.asset_pair)}"
-                f" and {_dated('>=', start)} and {_dated('<=', instant)}"
-                f" and timestamp >= {moment(start)} and timestamp < {moment(instant)}"
-            )
+def assets_before(since: AssetsSince, files: pa.Table, rows: int) -> str:
+    """Return the same of a stored table that is partitioned by asset_pair alone, for each asset pair."""
+    return _any(
+        condition
+        for asset, instant in sorted(since.items())
+        for condition in _window({"asset_pair": asset}, instant, files, rows)
+    )
 
 
-def _of(series: Series, files: pa.Table) -> pa.Table:
-    if not files.num_rows:
-        return files
-    same_asset = pc.equal(files["partition.asset_pair"], series.asset_pair)
-    return files.filter(pc.and_(same_asset, pc.equal(files["partition.timeframe"], series.timeframe.value)))
+def _window(partition: Mapping[str, str], instant: datetime, files: pa.Table, rows: int) -> Iterator[str]:
+    for name, value in partition.items():
+        if files.num_rows:
+            files = files.filter(pc.equal(files[f"partition.{name}"], value))
+    start = _start(files, instant, rows)
+    if start is not None:
+        named = " and ".join(f"{name} = {text(value)}" for name, value in partition.items())
+        yield (
+            f"{named} and {_dated('>=', start)} and {_dated('<=', instant)}"
+            f" and timestamp >= {moment(start)} and timestamp < {moment(instant)}"
+        )
 
 
 def _start(files: pa.Table, instant: datetime, rows: int) -> datetime | None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Bronze table -> its id and version: a table that was made anew has another id.
 Versions = Mapping[str, tuple[str, int]]
+# Asset pair -> a digest of what the registry says of it.
+Facts = Mapping[str, str]
 NOT_THERE = ("", -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The definition of a model, as a digest, and the versions of bronze that its rows come from."""
+    """The definition of a model, as a digest, and the versions of bronze and the facts that its rows come from."""
 
     definition: str
     bronze: Versions
+    facts: Facts = field(default_factory=dict)
 
     def text(self) -> str:
         """Return it as the commit carries it."""
         bronze = {table: list(version) for table, version in self.bronze.items()}
-        return json.dumps({"lakehouse": {"definition": self.definition, "bronze": bronze}}, sort_keys=True)
+        said = {"definition": self.definition, "bronze": bronze, "facts": dict(self.facts)}
+        return json.dumps({"lakehouse": said}, sort_keys=True)
 
 
 def parse_mark(text: str | None) -> Mark | None:
@@ -29,7 +33,8 @@ def parse_mark(text: str | None) -> Mark | None:
     try:
         found = json.loads(text or "")["lakehouse"]
         bronze = {str(table): (str(each[0]), int(each[1])) for table, each in found["bronze"].items()}
-        return Mark(str(found["definition"]), bronze)
+        facts = {str(asset): str(digest) for asset, digest in found["facts"].items()}
+        return Mark(str(found["definition"]), bronze, facts)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
 

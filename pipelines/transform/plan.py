@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pipelines.contracts import contract_for
+from pipelines.timeframes import Timeframe
+from pipelines.transform.changes import Changes, changes_between
 from pipelines.transform.extent import (
+    EVERYTHING,
     NOTHING,
-    Series,
-    Since,
     all_series,
+    assets_before,
     assets_from,
     by_asset,
+    days_from,
     either,
     just_before,
     series_from,
 )
-from pipelines.transform.functions import FUNCTIONS
+from pipelines.transform.facts import facts_of
 from pipelines.transform.indicators import STATE_BARS, ddl
-from pipelines.transform.marks import NOT_THERE, Mark, Versions, oldest, parse_mark
+from pipelines.transform.marks import NOT_THERE, Facts, Mark, Versions, oldest, parse_mark
+from pipelines.transform.project import Project, is_view
 
 if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.graph.nodes import ModelNode
 
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.travel.pins import Pin
 
-
 ENRICHED = "market_data_enriched"
-# What the stored rows are called in a merge, and how far apart rows of an asset's multi-timeframe analysis are.
-KEPT = "kept."
-CLOCK = timedelta(minutes=5)
+PULSES = "multi_timeframe_analysis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +44,26 @@ class Plan:
         location: where the table lies, as Spark takes it.
         mark: goes into every commit of the model.
         rebuild: the table has to be made as a whole.
-        source: condition of the rows to read.
-        rows: condition of the rows to make, and `kept` the same of the stored ones, as a merge calls them.
+        source: condition of the bars to read.
+        pulses: condition of the rows of the multi-timeframe analysis to read.
+        rows: condition of the rows to make, and of the stored ones that go.
         before: condition of the stored rows to go on from.
+        why: what made it necessary, for people.
     """
 
     location: str
     mark: str
     rebuild: bool = True
     source: str = NOTHING
+    pulses: str = NOTHING
     rows: str = NOTHING
-    kept: str = NOTHING
     before: str = NOTHING
+    why: str = ""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.rebuild and self.rows == NOTHING
 
     def told(self) -> dict[str, str]:
         """Return what the macro `told` answers, by name."""
@@ -65,8 +71,8 @@ class Plan:
             "location": self.location,
             "rebuild": str(self.rebuild).lower(),
             "source": self.source,
+            "pulses": self.pulses,
             "rows": self.rows,
-            "kept": self.kept,
             "before": self.before,
             "state_bars": str(STATE_BARS),
             "computed": ddl(),
@@ -76,154 +82,160 @@ class Plan:
 class Planner:
     """Plans the models of one run over one lake."""
 
-    def __init__(self, manager: DeltaLakeManager, pins: Mapping[str, Pin], manifest: Manifest, variables: str) -> None:
+    def __init__(self, manager: DeltaLakeManager, pins: Mapping[str, Pin], project: Project) -> None:
         """Plan over one lake.
 
         Args:
             manager: the lake.
             pins: the versions of bronze that the run reads; tables that are not there are left out.
-            manifest: what dbt knows of the project.
-            variables: what dbt's variables are, in some form: with others the models are others.
+            project: dbt's models.
         """
         self._manager = manager
         self._pins = pins
-        self._manifest = manifest
-        self._variables = variables
+        self._project = project
+        self._plans: dict[str, Plan] = {}
+        self._marks: dict[str, Mark | None] = {}
+        self._facts = facts_of(manager, pins)
 
     def plan(self, unique_id: str) -> Plan | None:
         """Return what the model has to do now, after all it is made from; None if it is not a table.
 
-        A model's `meta.grain` says what of it a change makes anew: a `series` of bars or an `asset` from the change on,
-        or else the `whole`.
+        A model's `meta.grain` says what of it a change makes anew: a `series` of bars from the change on; an `asset`
+        from the beginning of the `meta.clock` of the change on; every `day` from the first change of bars of its
+        `meta.timeframe` on; or else the `whole`.
 
         Raises:
             StorageError: a log cannot be read.
         """
-        node = self._model(unique_id)
-        if node is None or _is_view(node):
+        node = self._project.model(unique_id)
+        if node is None or is_view(node):
             return None
-        definition, bronze = self._definition(node), self._seen_by(node)
-        # What does not know where it comes from is made anew the next time.
-        mark = "" if bronze is None else Mark(definition, bronze).text()
-        layer, stored = self._manager.layer(node.schema), self._stored(node)
-        anew = Plan(layer.spark_uri(node.alias), mark)
-        same = bronze is not None and stored is not None and stored.definition == definition
-        since = self._since(stored.bronze, bronze) if same and stored and bronze else None
-        if since is None:
-            return anew
-        return self._part(node, anew, since) if since else replace(anew, rebuild=False)
+        seen = self._seen_by(node)
+        definition = self._project.definition(node, self._definition_stored)
+        now = None if seen is None or definition is None else Mark(definition, seen, self._facts_seen_by(node))
+        found = self._plan(node, now, self._part)
+        self._plans[unique_id] = found
+        # It is about to be written.
+        self._marks.pop(unique_id, None)
+        return found
+
+    def outlook(self, node: ModelNode) -> Plan:
+        """Return what a table has to do if all that it is made from is brought up to date before it.
+
+        Of a part that it would have to make anew the plan says only that there is one.
+
+        Raises:
+            StorageError: a log cannot be read.
+        """
+        bronze = {table: self._present(table) for table in self._project.bronze_of(node)}
+        now = Mark(self._project.expected(node), bronze, self._facts)
+        return self._plan(node, now, self._some_part)
+
+    def tested(self, unique_id: str) -> str:
+        """Return the condition of the rows that a test has to look at: those of this run, or all of them."""
+        node = self._project.tested_by(unique_id)
+        plan = self._plans.get(node.unique_id) if node else None
+        return EVERYTHING if plan is None or plan.rebuild or plan.is_idle else plan.rows
 
     def views(self) -> list[str]:
         """Return the names of the views that can be made already: all tables that they read are there."""
-        there: dict[str, list[str]] = {}
+        models = [node for node in self._project.models() if node.config.materialized == "view"]
+        return [node.name for node in models if all(map(self._is_there, self._project.tables_read(node)))]
 
-        def readable(node: ModelNode) -> bool:
-            parents = [model for name in node.depends_on.nodes if (model := self._model(name))]
-            return all(readable(each) if _is_view(each) else is_there(each) for each in parents)
+    def _plan(self, node: ModelNode, now: Mark | None, part: Callable[[ModelNode, Plan, Changes], Plan]) -> Plan:
+        # What does not know where it comes from is made anew the next time.
+        anew = Plan(self._manager.layer(node.schema).spark_uri(node.alias), "" if now is None else now.text())
+        if not self._is_there(node):
+            return replace(anew, why="not there yet")
+        stored = self._stored(node)
+        if stored is None or now is None:
+            return replace(anew, why="not known what it was made from")
+        if stored.definition != now.definition:
+            return replace(anew, why="its definition, or that of what it is made from, has changed")
+        changes = changes_between(self._manager, stored, now)
+        if changes is None:
+            return replace(anew, why="a table of bronze was replaced, or its log does not reach back")
+        if not changes:
+            return replace(anew, rebuild=False)
+        return replace(part(node, anew, changes), why=changes.text())
 
-        def is_there(node: ModelNode) -> bool:
-            if node.schema not in there:
-                there[node.schema] = self._manager.layer(node.schema).names()
-            return node.alias in there[node.schema]
-
-        models = filter(None, map(self._model, self._manifest.nodes))
-        return [node.name for node in models if node.config.materialized == "view" and readable(node)]
-
-    def _part(self, node: ModelNode, anew: Plan, since: Since) -> Plan:
+    def _part(self, node: ModelNode, anew: Plan, changes: Changes) -> Plan:
         """Return what to make of a model of which a part will do, else the plan to make it anew."""
+        makers = {"series": self._of_series, "asset": self._of_assets, "day": self._of_days}
+        maker = makers.get(node.config.meta.get("grain", ""))
+        return anew if maker is None else maker(node, replace(anew, rebuild=False), changes)
+
+    def _some_part(self, node: ModelNode, anew: Plan, changes: Changes) -> Plan:
+        """Return the same without saying which part it is: what it would be read off may not be there yet."""
         grain = node.config.meta.get("grain")
-        if grain == "series":
-            return replace(
-                anew,
-                rebuild=False,
-                source=series_from(since, asset_column="partition_asset_pair"),
-                rows=series_from(since),
-                kept=series_from(since, KEPT),
-                before=just_before(since, self._manager.layer(node.schema).files(node.alias), STATE_BARS),
-            )
-        if grain == "asset":
-            assets = by_asset(since, CLOCK)
-            return replace(
-                anew,
-                rebuild=False,
-                source=self._bars_for(node, all_series(assets)),
-                rows=assets_from(assets),
-                kept=assets_from(assets, KEPT),
-            )
-        return anew
+        if grain == "day":
+            return self._of_days(node, replace(anew, rebuild=False), changes)
+        return replace(anew, rebuild=False, rows=EVERYTHING) if grain else anew
 
-    def _bars_for(self, node: ModelNode, since: Since) -> str:
-        """Return the condition of the bars that say what was known from some instants on.
+    def _of_series(self, node: ModelNode, plan: Plan, changes: Changes) -> Plan:
+        return replace(
+            plan,
+            source=series_from(changes.bars, asset_column="partition_asset_pair"),
+            rows=series_from(changes.bars),
+            before=just_before(changes.bars, self._manager.layer(node.schema).files(node.alias), STATE_BARS),
+        )
 
-        The last bar that opened before an instant may close after it; the one before that has closed.
-        """
-        bars = next(model for name in node.depends_on.nodes if (model := self._model(name)) and model.alias == ENRICHED)
-        files = self._manager.layer(bars.schema).files(bars.alias)
-        return either(series_from(since), just_before(since, files, 2))
+    def _of_assets(self, node: ModelNode, plan: Plan, changes: Changes) -> Plan:
+        assets = by_asset(changes.bars, changes.records, Timeframe(node.config.meta["clock"]).step)
+        read = {table.alias: self._manager.layer(table.schema) for table in self._project.tables_read(node)}
+        # The last bar that opened before an instant may close after it; the one before that has closed.
+        series = all_series(assets)
+        bars = just_before(series, read[ENRICHED].files(ENRICHED), 2)
+        pulses = assets_before(assets, read[PULSES].files(PULSES), 2) if PULSES in read else NOTHING
+        return replace(
+            plan,
+            source=either(series_from(series), bars),
+            pulses=either(assets_from(assets), pulses),
+            rows=assets_from(assets),
+        )
 
-    def _model(self, unique_id: str) -> ModelNode | None:
-        from dbt.contracts.graph.nodes import ModelNode  # noqa: PLC0415 - dbt is slow to import
-
-        node = self._manifest.nodes.get(unique_id)
-        return node if isinstance(node, ModelNode) else None
-
-    def _stored(self, node: ModelNode) -> Mark | None:
-        layer = self._manager.layer(node.schema)
-        return parse_mark(layer.made_by(node.alias)) if node.alias in layer.names() else None
+    def _of_days(self, node: ModelNode, plan: Plan, changes: Changes) -> Plan:
+        timeframe, lookback = Timeframe(node.config.meta["timeframe"]), node.config.meta["lookback_days"]
+        starts = [instant for series, instant in changes.bars.items() if series.timeframe is timeframe]
+        if not starts:
+            return plan
+        return replace(plan, source=days_from(min(starts) - timedelta(days=lookback)), rows=days_from(min(starts)))
 
     def _seen_by(self, node: ModelNode) -> Versions | None:
         """Return the versions of bronze that what the model reads has seen, as it is at this moment."""
-        return oldest(self._read_by(node))
+        read = {table: self._present(table) for table in self._project.bronze_read(node)}
+        return oldest([read, *(self._bronze_stored(table) for table in self._project.tables_read(node))])
 
-    def _read_by(self, node: ModelNode) -> Iterator[Versions | None]:
-        for unique_id in node.depends_on.nodes:
-            if source := self._manifest.sources.get(unique_id):
-                pin = self._pins.get(source.identifier)
-                yield {source.identifier: NOT_THERE if pin is None else (pin.table_id, pin.version)}
-            elif model := self._model(unique_id):
-                if _is_view(model):
-                    yield self._seen_by(model)
-                else:
-                    stored = self._stored(model)
-                    yield None if stored is None else stored.bronze
+    def _present(self, table: str) -> tuple[str, int]:
+        pin = self._pins.get(table)
+        return NOT_THERE if pin is None else (pin.table_id, pin.version)
 
-    def _since(self, known: Versions, now: Versions) -> Mapping[Series, datetime] | None:
-        """Return from when on each series has changed between two states of bronze; None if that cannot be told."""
-        found: dict[Series, datetime] = {}
-        if known.keys() != now.keys():
-            return None
-        for table, (identity, version) in now.items():
-            if (identity, version) == known[table]:
-                continue
-            timeframe = contract_for(table).timeframe_of(table)
-            same = known[table] == NOT_THERE or (identity == known[table][0] and version > known[table][1])
-            changed = self._manager.changed_between(table, known[table][1], version) if same else None
-            if changed is None or (changed and timeframe is None):
-                return None
-            if timeframe is not None:
-                found |= {Series(timeframe, asset): start for asset, start in changed.items() if asset is not None}
+    def _bronze_stored(self, node: ModelNode) -> Versions | None:
+        mark = self._known_by(node)
+        return None if mark is None else mark.bronze
+
+    def _facts_seen_by(self, node: ModelNode) -> Facts:
+        """Return the facts that what the model reads has seen: the present ones, but where a table has older ones."""
+        found = dict(self._facts)
+        for mark in map(self._known_by, self._project.tables_read(node)):
+            known = {} if mark is None else mark.facts
+            found |= {asset: digest for asset, digest in known.items() if self._facts.get(asset, digest) != digest}
         return found
 
-    def _definition(self, node: ModelNode) -> str:
-        """Return a digest of all that says what the model's rows are: its SQL, that of its views, macros, functions."""
-        found = hashlib.sha256(self._variables.encode())
-        for text in sorted(set(self._texts(node))):
-            found.update(text.encode() + b"\0")
-        return found.hexdigest()
+    def _known_by(self, node: ModelNode) -> Mark | None:
+        """Return what a table was made from; where no change since concerns it, what is there now."""
+        plan = self._plans.get(node.unique_id)
+        return parse_mark(plan.mark) if plan is not None and plan.is_idle else self._stored(node)
 
-    def _texts(self, node: ModelNode) -> Iterator[str]:
-        yield node.raw_code
-        for name, function in FUNCTIONS.items():
-            if name in node.raw_code:
-                yield function.digest()
-        for unique_id in node.depends_on.macros:
-            macro = self._manifest.macros[unique_id]
-            if macro.package_name == node.package_name:
-                yield macro.macro_sql
-        for unique_id in node.depends_on.nodes:
-            if (model := self._model(unique_id)) and _is_view(model):
-                yield from self._texts(model)
+    def _definition_stored(self, node: ModelNode) -> str | None:
+        stored = self._stored(node)
+        return None if stored is None else stored.definition
 
+    def _stored(self, node: ModelNode) -> Mark | None:
+        if node.unique_id not in self._marks:
+            note = self._manager.layer(node.schema).made(node.alias).note if self._is_there(node) else None
+            self._marks[node.unique_id] = parse_mark(note)
+        return self._marks[node.unique_id]
 
-def _is_view(node: ModelNode) -> bool:
-    return node.config.materialized in {"view", "ephemeral"}
+    def _is_there(self, node: ModelNode) -> bool:
+        return self._manager.layer(node.schema).exists(node.alias)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from pipelines.errors import InvalidRangeError, LakehouseError, TableNotFoundErr
 from pipelines.storage.scan import Instant
 from pipelines.storage.travel.moments import instant_of
 from pipelines.transform.catalog import fill
+from pipelines.transform.extent import EVERYTHING
 from pipelines.transform.functions import register
 from pipelines.transform.plan import Plan, Planner
+from pipelines.transform.project import Project
 from pipelines.transform.sources import source_tables
 
 if TYPE_CHECKING:
@@ -37,12 +40,18 @@ class TransformError(LakehouseError):
 
 
 PROJECT = PROJECT_ROOT / "dbt"
-# What reads the project alone needs neither a lake nor Spark.
-_WITHOUT_SESSION = {"parse", "list", "ls", "clean", "deps", "init"}
+# What runs SQL; all else reads the project alone, or is refused by dbt, and needs neither a lake nor Spark.
+_WITH_SESSION = {
+    "build", "clone", "compile", "docs", "freshness", "retry", "run", "run-operation", "seed", "show", "snapshot",
+    "source", "test",
+}  # fmt: skip
+_WHOLE = {"--full-refresh", "-f"}
 _MARK = "spark.databricks.delta.commitInfo.userMetadata"
 _TOLD = "lakehouse.dbt."
 _NOTHING_TOLD = dict.fromkeys(Plan("", "").told(), "")
-_OK = {"success", "pass", "no-op", "warn"}
+UP_TO_DATE, WOULD_BUILD = "up to date", "would build"
+OnNode = Callable[[str, int, int], None]
+_OK = {"success", "pass", "no-op", "warn", UP_TO_DATE, WOULD_BUILD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ def run_dbt(
     *,
     as_of: Instant | None = None,
     snapshot: str | None = None,
-    on_node: Callable[[str], None] = lambda _: None,
+    on_node: OnNode = lambda _name, _number, _total: None,
 ) -> DbtRun:
     """Run a dbt command over a lake.
 
@@ -96,7 +105,7 @@ def run_dbt(
         folder: for dbt's artifacts and logs; made if need be.
         as_of: an instant; a zoneless one is UTC.
         snapshot: the name of a snapshot of the lake; give one of the two at most.
-        on_node: is told the name of each model and test before it runs.
+        on_node: is told the name of each model and test before it runs, its number from 1, and how many there are.
 
     Raises:
         SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
@@ -104,22 +113,73 @@ def run_dbt(
         SnapshotError: no such snapshot.
         TransformError: dbt could not even begin: wrong arguments, or the project cannot be parsed.
     """
-    suffix = suffix_of(as_of, snapshot)
-    given, variables = _with_variables(arguments, suffix)
-    with _environment(folder):
+    with dbt_environment(folder):
         if not _needs_session(arguments):
-            return _summary(_invoke(given), suffix)
-        pins = _pins(manager, as_of, snapshot)
-        spark = manager.spark()
-        manifest = _parsed(variables)
-        planner = Planner(manager, pins, manifest, (PROJECT / "dbt_project.yml").read_text("utf-8") + repr(variables))
-        fill(spark, manager, pins, suffix)
+            return _summary(
+                invoke(_with_variables(arguments, suffix_of(as_of, snapshot))[0]), suffix_of(as_of, snapshot)
+            )
+        given, ready = prepare(arguments, manager, as_of=as_of, snapshot=snapshot)
+        return ready.run(given, on_node)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run before Spark is started: the project is read, the versions of bronze are chosen."""
+
+    manager: DeltaLakeManager
+    pins: Mapping[str, Pin]
+    project: Project
+    planner: Planner
+    variables: Sequence[str]
+    suffix: str
+
+    def listed(self, select: Sequence[str]) -> set[str]:
+        """Return the names of the models that dbt selects by some words, with what they are made from.
+
+        Raises:
+            TransformError: dbt does not take the words.
+        """
+        chosen = ["--select", *(f"+{word}" for words in select for word in words.split())] if select else []
+        arguments = ["--quiet", "ls", "--resource-type", "model", "--output", "name", *chosen, *self.variables]
+        with redirect_stdout(StringIO()):
+            found = invoke(arguments, self.project.manifest).result
+        return set(map(str, found)) if isinstance(found, list) else set()
+
+    def run(self, arguments: Sequence[str], on_node: OnNode) -> DbtRun:
+        """Run a dbt command, variables included, in a session whose catalog knows the lake.
+
+        Raises:
+            SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
+            TransformError: dbt could not even begin.
+        """
+        spark, manifest = self.manager.spark(), self.project.manifest
+        fill(spark, self.manager, self.pins, self.suffix)
         register(spark)
         # Views live in the catalog of this process alone, so that each run has to make those it does not select too.
-        _invoke(["--quiet", "run", "--select", *planner.views(), *variables], manifest)
+        invoke(["--quiet", "run", "--select", *self.planner.views(), *self.variables], manifest)
         with _told(spark):
-            told = _Teller(spark, planner, on_node)
-            return _summary(_invoke(given, manifest, told), suffix)
+            told = _Teller(spark, self.planner, on_node, whole=bool(_WHOLE & set(arguments)))
+            return _summary(invoke(arguments, manifest, told), self.suffix)
+
+
+def prepare(
+    arguments: Sequence[str], manager: DeltaLakeManager, *, as_of: Instant | None = None, snapshot: str | None = None
+) -> tuple[list[str], Prepared]:
+    """Read the project and choose the versions of bronze; returns the arguments as dbt takes them as well.
+
+    Raises:
+        InvalidRangeError: the instant is before the lake's history.
+        SnapshotError: no such snapshot.
+        TransformError: wrong variables, or the project cannot be parsed.
+    """
+    suffix = suffix_of(as_of, snapshot)
+    given, variables = _with_variables(arguments, suffix)
+    pins = _pins(manager, as_of, snapshot)
+    values = yaml.safe_load((PROJECT / "dbt_project.yml").read_text("utf-8"))["vars"]
+    if variables:
+        values |= json.loads(variables[1])
+    project = Project(parsed(variables), values)
+    return given, Prepared(manager, pins, project, Planner(manager, pins, project), variables, suffix)
 
 
 def suffix_of(as_of: Instant | None, snapshot: str | None) -> str:
@@ -133,19 +193,22 @@ def suffix_of(as_of: Instant | None, snapshot: str | None) -> str:
 
 
 class _Teller:
-    """Tells each model, right before it runs, what it has to do: dbt asks for it by SQL."""
+    """Tells each model and test, right before it runs, what it has to do: dbt asks for it by SQL."""
 
-    def __init__(self, spark: SparkSession, planner: Planner, on_node: Callable[[str], None]) -> None:
+    def __init__(self, spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool) -> None:
         self._spark = spark
         self._planner = planner
         self._on_node = on_node
+        self._whole = whole
 
     def __call__(self, event: EventMsg) -> None:
+        if event.info.name == "LogStartLine":
+            self._on_node(event.data.node_info.node_name, event.data.index, event.data.total)
         if event.info.name != "NodeStart":
             return
         node = event.data.node_info
-        self._on_node(node.node_name)
-        _tell(self._spark, self._planner.plan(node.unique_id))
+        tested = EVERYTHING if self._whole else self._planner.tested(node.unique_id)
+        _tell(self._spark, self._planner.plan(node.unique_id), tested)
 
 
 @contextmanager
@@ -153,11 +216,11 @@ def _told(spark: SparkSession) -> Iterator[None]:
     try:
         yield
     finally:
-        _tell(spark, None)
+        _tell(spark, None, "")
 
 
-def _tell(spark: SparkSession, plan: Plan | None) -> None:
-    told = _NOTHING_TOLD if plan is None else plan.told()
+def _tell(spark: SparkSession, plan: Plan | None, tested: str) -> None:
+    told = {**(_NOTHING_TOLD if plan is None else plan.told()), "tested": tested}
     mark = "" if plan is None else plan.mark
     for name, value in {**{_TOLD + name: value for name, value in told.items()}, _MARK: mark}.items():
         if value:
@@ -189,20 +252,31 @@ def _pins(manager: DeltaLakeManager, as_of: Instant | None, snapshot: str | None
     return found
 
 
-def _parsed(variables: list[str]) -> Manifest:
+def parsed(variables: list[str]) -> Manifest:
+    """Read dbt's project, with the option that gives its variables.
+
+    Raises:
+        TransformError: it cannot be read.
+    """
     from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - slow to import
 
-    done = _invoke(["--quiet", "parse", *variables]).result
+    done = invoke(["--quiet", "parse", *variables]).result
     if not isinstance(done, Manifest):
         raise TransformError("dbt cannot read the project; run `lakehouse dbt parse`")
     return done
 
 
-def _invoke(
+def invoke(
     arguments: Sequence[str],
     manifest: Manifest | None = None,
     callback: Callable[[EventMsg], None] | None = None,
 ) -> dbtRunnerResult:
+    """Call dbt in this process.
+
+    Raises:
+        LakehouseError: what a callback has raised.
+        TransformError: dbt could not even begin.
+    """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - slow to import
 
     done = dbtRunner(manifest, [callback] if callback else None).invoke(list(arguments))
@@ -234,7 +308,7 @@ def _node(result: Any) -> NodeResult:  # noqa: ANN401 - dbt's own
 def _needs_session(arguments: Sequence[str]) -> bool:
     """Say whether a command runs SQL; help and wrong commands do not get that far either."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    return bool(words) and words[0] not in _WITHOUT_SESSION and not {"--help", "-h", "--version"} & set(arguments)
+    return bool(_WITH_SESSION & set(words[:1])) and not {"--help", "-h", "--version"} & set(arguments)
 
 
 def _with_variables(arguments: Sequence[str], suffix: str) -> tuple[list[str], list[str]]:
@@ -264,7 +338,7 @@ def _with_variables(arguments: Sequence[str], suffix: str) -> tuple[list[str], l
 
 
 @contextmanager
-def _environment(folder: Path) -> Iterator[None]:
+def dbt_environment(folder: Path) -> Iterator[None]:
     """Lead dbt to the project, and what it writes out of the checkout; put the environment back afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {

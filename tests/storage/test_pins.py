@@ -72,7 +72,35 @@ def test_what_made_a_table_is_read_through_what_tidies_up(embedded_lake: DeltaLa
         )
     assert layer.names() == ["bars"]
     DeltaTable(address).optimize.compact()
-    made = layer.made_by("bars")
+    made = layer.made("bars")
     write_deltalake(address, rows, mode="append")
-    assert layer.made_by("bars") is None
-    assert made == "mine"
+    assert (made.version, made.note) == (2, "mine")
+    assert (layer.made("bars").version, layer.made("bars").note) == (4, None)
+    assert layer.rows("bars") == 8
+
+
+def decide(lake: DeltaLakeManager, name: str, hour: int, asset: str = "BTCUSD") -> int:
+    row = {"decision_id": name, "asset_pair": asset, "timestamp": START + hour * HOUR, "action": "BUY",
+           "confidence": 60, "provider": "files", "strategy": "voting"}  # fmt: skip
+    columns = [column for column in contract_for("raw_ai_decisions").columns if column.provided != "storage"]
+    data = pa.table({c.name: pa.array([row.get(c.name)], c.arrow_type) for c in columns})
+    return lake.append("raw_ai_decisions", data, "run").version
+
+
+def test_a_record_that_moves_counts_from_where_it_was(embedded_lake: DeltaLakeManager) -> None:
+    decide(embedded_lake, "a", 1, "ETHUSD")
+    first = decide(embedded_lake, "b", 2)
+    second = decide(embedded_lake, "c", 9)
+    last = decide(embedded_lake, "a", 10)
+    assert embedded_lake.changed_between("raw_ai_decisions", first, second) == {"BTCUSD": START + 9 * HOUR}
+    assert embedded_lake.changed_between("raw_ai_decisions", second, last) == {
+        "BTCUSD": START + 10 * HOUR, "ETHUSD": START + HOUR
+    }  # fmt: skip
+
+
+def test_of_records_that_are_gone_nothing_is_known(embedded_lake: DeltaLakeManager) -> None:
+    first = decide(embedded_lake, "a", 1)
+    second = decide(embedded_lake, "a", 5)
+    embedded_lake.restore_table("raw_ai_decisions", version=first)
+    restored = embedded_lake.pin("raw_ai_decisions").version
+    assert embedded_lake.changed_between("raw_ai_decisions", second, restored) is None

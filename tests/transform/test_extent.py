@@ -47,13 +47,26 @@ def test_rows_from_the_change_on_are_chosen(since: dict[Series, datetime], rows:
     assert chosen(table(rows), extent.series_from(since)) == wanted
 
 
-@given(changes, st.lists(st.tuples(series, instants), max_size=20))
-def test_all_of_an_asset_is_chosen(since: dict[Series, datetime], rows: list[tuple[Series, datetime]]) -> None:
-    assets = extent.by_asset(since, timedelta(minutes=5))
-    for asset, start in assets.items():
-        assert start == min(at for each, at in since.items() if each.asset_pair == asset) - timedelta(minutes=5)
+@given(changes, st.dictionaries(st.sampled_from(["BTCUSD", "SOLUSD"]), instants), st.lists(st.tuples(series, instants)))
+def test_all_of_an_asset_is_chosen_from_the_beginning_of_the_stretch_on(
+    since: dict[Series, datetime], records: dict[str, datetime], rows: list[tuple[Series, datetime]]
+) -> None:
+    assets = extent.by_asset(since, records, timedelta(minutes=5))
+    first = {
+        asset: [records[asset]] if asset in records else [] for asset in {*records, *(e.asset_pair for e in since)}
+    }
+    for each, at in since.items():
+        first[each.asset_pair].append(at)
+    wanted_assets = {asset: min(at) for asset, at in first.items()}
+    assert assets == {asset: at.replace(minute=at.minute - at.minute % 5) for asset, at in wanted_assets.items()}
     wanted = [n for n, (each, at) in enumerate(rows) if each.asset_pair in assets and at >= assets[each.asset_pair]]
     assert chosen(table(rows), extent.assets_from(assets)) == wanted
+
+
+@given(instants, st.lists(st.tuples(series, instants), max_size=20))
+def test_all_from_an_instant_on_is_chosen(start: datetime, rows: list[tuple[Series, datetime]]) -> None:
+    wanted = [number for number, (_, at) in enumerate(rows) if at >= start]
+    assert chosen(table(rows), extent.days_from(start)) == wanted
 
 
 @given(
@@ -83,7 +96,7 @@ def test_enough_rows_before_a_change_are_read_and_none_after(
 
 
 def test_a_mark_comes_back_from_a_commit() -> None:
-    mark = Mark("abc", {"raw_market_data_1m": ("id", 3), "raw_market_data_1h": NOT_THERE})
+    mark = Mark("abc", {"raw_market_data_1m": ("id", 3), "raw_market_data_1h": NOT_THERE}, {"BTCUSD": "1a"})
     assert parse_mark(mark.text()) == mark
     for text in (None, "", "{}", "not JSON", '{"lakehouse": {"bronze": {"t": 1}}}', '{"lakehouse": []}'):
         assert parse_mark(text) is None

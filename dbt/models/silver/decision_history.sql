@@ -1,9 +1,22 @@
 {{ config(
-    unique_key=['decision_id']
+    unique_key=['decision_id'],
+    meta={'grain': 'asset', 'clock': '1m'},
+    partition_by=['asset_pair', 'partition_date'],
+    tblproperties={'delta.dataSkippingStatsColumns': 'timestamp'}
 ) }}
 
-with decisions as (
-  select * from {{ ref('stg_ai_decisions') }}
+with timed as (
+  select
+    *,
+    coalesce(timeframe, '1h') as context_timeframe
+  from {{ ref('stg_ai_decisions') }}
+),
+
+decisions as (
+  select * from timed
+  {%- if is_incremental() %}
+  where {{ told('rows') }}
+  {%- endif %}
 ),
 
 -- Decisions and what became known, in the order of time; of two at one instant the knowledge comes first.
@@ -19,12 +32,16 @@ bars as (
       percent_b, drawdown, market_regime
     ) as bar
   from {{ ref('market_data_enriched') }}
-  where asset_pair in (select asset_pair from decisions)
+  where
+    (asset_pair, timeframe) in (select asset_pair, context_timeframe from decisions)
+    {%- if is_incremental() %}
+    and ({{ told('source') }})
+    {%- endif %}
   union all
   select
     decision_id,
     asset_pair,
-    coalesce(timeframe, '1h') as timeframe,
+    context_timeframe as timeframe,
     timestamp as known_at,
     1 as place,
     null as bar
@@ -49,7 +66,11 @@ pulses as (
     0 as place,
     struct(as_of, confluence_score, timeframes_known, timeframes_up, timeframes_down) as pulse
   from {{ ref('multi_timeframe_analysis') }}
-  where asset_pair in (select asset_pair from decisions)
+  where
+    asset_pair in (select asset_pair from decisions)
+    {%- if is_incremental() %}
+    and ({{ told('pulses') }})
+    {%- endif %}
   union all
   select
     decision_id,
@@ -84,7 +105,7 @@ select
   decisions.model_version,
   decisions.provider,
   decisions.ingested_at,
-  coalesce(decisions.timeframe, '1h') as context_timeframe,
+  decisions.context_timeframe,
   bar_known.bar.closed_at as context_closed_at,
   bar_known.bar.close,
   bar_known.bar.sma_50,
@@ -101,7 +122,8 @@ select
   pulse_known.pulse.confluence_score,
   pulse_known.pulse.timeframes_known,
   pulse_known.pulse.timeframes_up,
-  pulse_known.pulse.timeframes_down
+  pulse_known.pulse.timeframes_down,
+  cast(trunc(decisions.timestamp, 'month') as date) as partition_date
 from decisions
 left join bar_known on decisions.decision_id = bar_known.decision_id
 left join pulse_known on decisions.decision_id = pulse_known.decision_id

@@ -1,6 +1,6 @@
 {{ config(
     unique_key=['asset_pair', 'timestamp'],
-    meta={'grain': 'asset'},
+    meta={'grain': 'asset', 'clock': '5m'},
     partition_by=['asset_pair', 'partition_date'],
     tblproperties={'delta.dataSkippingStatsColumns': 'timestamp,as_of'}
 ) }}

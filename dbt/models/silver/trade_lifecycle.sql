@@ -23,10 +23,9 @@ from lakehouse_trade_lots(
     left join (
       select
         asset_pair,
-        -- Of bars that closed together the shortest, which opened last.
-        max_by(close, struct({{ closes_at() }}, timestamp)) as mark,
-        max({{ closes_at() }}) as mark_at
-      from {{ ref('market_data_enriched') }}
+        max_by(close, timestamp) as mark,
+        max(closed_at) as mark_at
+      from {{ ref('int_closes') }}
       group by asset_pair
     ) as marks on executions.asset_pair = marks.asset_pair
   )

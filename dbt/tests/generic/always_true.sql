@@ -3,7 +3,10 @@
 select *
 from {{ model }}
 where
-  {%- for condition in conditions %}
-  not ({{ condition }}){{ ' or' if not loop.last }}
-  {%- endfor %}
+  ({{ told('tested') }})
+  and (
+    {%- for condition in conditions %}
+    not ({{ condition }}){{ ' or' if not loop.last }}
+    {%- endfor %}
+  )
 {% endtest %}

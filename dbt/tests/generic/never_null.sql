@@ -4,7 +4,10 @@ select
   {{ columns | join(', ') }}
 from {{ model }}
 where
-  {%- for column in columns %}
-  {{ column }} is null{{ ' or' if not loop.last }}
-  {%- endfor %}
+  ({{ told('tested') }})
+  and (
+    {%- for column in columns %}
+    {{ column }} is null{{ ' or' if not loop.last }}
+    {%- endfor %}
+  )
 {% endtest %}

@@ -3,6 +3,7 @@ select
   {{ columns | join(', ') }},
   count(*) as occurrences
 from {{ model }}
+where {{ told('tested') }}
 group by {{ columns | join(', ') }}
 having count(*) > 1
 {% endtest %}

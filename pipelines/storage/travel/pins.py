@@ -13,11 +13,13 @@ from deltalake.exceptions import DeltaError
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import StorageError
 from pipelines.storage.files import store_of
-from pipelines.storage.scan import physical_schema
+from pipelines.storage.scan import execute, literal, physical_schema, quoted
 from pipelines.storage.travel.moments import Moment, open_at
 from pipelines.timeframes import EPOCH, parse_instant
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
     from pipelines.contracts import Contract
     from pipelines.storage.lake import Lake
 
@@ -58,7 +60,8 @@ def changed_between(
     """Return from when on an asset's rows may differ between two versions, from the log alone.
 
     Clocks do not matter: what was committed in between is what changed, whatever its `ingested_at` says. Compaction
-    changes nothing. A restore or a repair counts as a change of all that it touches.
+    changes nothing. A restore or a repair counts as a change of all that it touches. Where a record's key says nothing
+    of its time, all instants count that it has had.
 
     Args:
         lake: the lake.
@@ -69,19 +72,43 @@ def changed_between(
 
     Returns:
         The earliest event time (aware UTC, at or before the first changed row) by asset pair, None being the key of
-        rows without one; None if the log does not reach back.
+        rows without one; None if the log does not tell.
 
     Raises:
         StorageError: the log cannot be read.
     """
     found: dict[str | None, datetime] = {}
+    moves = contract.event_time not in contract.keys
     for version in range(since + 1, until + 1):
         actions = _commit(lake, table_name, version)
-        if actions is None:
+        # Of what is gone nobody knows when else it has been.
+        if actions is None or (moves and any(_changes_data(action.get("remove")) for action in actions)):
             return None
         for asset, start in _touched(actions, contract.event_time):
             found[asset] = min(start, found.get(asset, start))
-    return found
+    return _with_earlier(lake.open(table_name, until), contract, found) if moves and None not in found else found
+
+
+def _with_earlier(
+    table: DeltaTable, contract: Contract, found: Mapping[Any, datetime]
+) -> Mapping[str | None, datetime]:
+    """Return the same with the instants at which records of the changed stretches have been before."""
+    time, keys = quoted(str(contract.event_time)), [quoted(name) for name in contract.keys if name != "provider"]
+    stretches = " OR ".join(f"asset_pair = {literal(asset)} AND {time} >= {literal(at)}" for asset, at in found.items())
+    if not stretches:
+        return found
+    named = ", ".join(keys)
+    rows = execute(
+        table,
+        f"SELECT asset_pair, min({time}) AS earliest FROM source WHERE ({named}) IN "  # noqa: S608 - quoted, literals
+        f"(SELECT {named} FROM source WHERE {stretches}) GROUP BY asset_pair",
+    )
+    earlier = zip(rows["asset_pair"].to_pylist(), rows["earliest"].to_pylist(), strict=True)
+    return {**found, **{asset: min(at, found.get(asset, at)) for asset, at in earlier}}
+
+
+def _changes_data(file: Mapping[str, Any] | None) -> bool:
+    return file is not None and bool(file.get("dataChange", True))
 
 
 def _commit(lake: Lake, table_name: str, version: int) -> list[dict[str, Any]] | None:

@@ -56,8 +56,8 @@ begun as (
     min(day) as first_day,
     min(first_at) as first_at,
     coalesce(
-      element_at(from_json('{{ var("initial_balances", {}) | tojson }}', 'map<string, double>'), quote_currency),
-      cast({{ var("initial_balance", 100000) }} as double)
+      element_at(from_json('{{ var("initial_balances") | tojson }}', 'map<string, double>'), quote_currency),
+      cast({{ var("initial_balance") }} as double)
     ) as initial_balance
   from filled
   group by book, quote_currency, asset_pair

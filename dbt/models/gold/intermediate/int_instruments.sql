@@ -10,7 +10,7 @@ from lakehouse_instruments(
     union
     select asset_pair from {{ ref('decision_history') }}
     union
-    select asset_pair from {{ ref('market_data_enriched') }}
+    select asset_pair from {{ ref('int_closes') }}
   )
   partition by (asset_pair) -- noqa: LT01, LT06
   order by asset_pair

@@ -84,7 +84,7 @@ from lakehouse_performance(
       coalesce(exposed.exposed_seconds, 0) as exposed_seconds,
       equity.elapsed_seconds,
       coalesce(equity.day >= round_the_clock.since, false) as round_the_clock,
-      cast({{ var('risk_free_rate', 0) }} as double) as risk_free_rate
+      cast({{ var('risk_free_rate') }} as double) as risk_free_rate
     from {{ ref('int_equity_days') }} as equity
     left join exposed
       on

@@ -29,7 +29,7 @@ instants as (
     coalesce(market_regime, 'unknown') as regime
   from {{ ref('market_data_enriched') }}
   where
-    timeframe = '{{ var("regime_timeframe", "1h") }}'
+    timeframe = '{{ var("regime_timeframe") }}'
     and asset_pair in (select asset_pair from trades)
   union all
   select
