@@ -94,6 +94,7 @@ def instruments_of(rows: pa.Table) -> pa.Table:
     return pa.table(
         {
             "asset_pair": rows["asset_pair"],
+            "asset_class": [instrument.asset_class.value for instrument in known],
             "quote_currency": [instrument.quote for instrument in known],
             "round_the_clock": [instrument.calendar == calendars.ALWAYS for instrument in known],
         }
@@ -160,7 +161,7 @@ FUNCTIONS: Mapping[str, TableFunction] = {
         TableFunction(
             "lakehouse_instruments",
             instruments_of,
-            "asset_pair string, quote_currency string, round_the_clock boolean",
+            "asset_pair string, asset_class string, quote_currency string, round_the_clock boolean",
             instruments,
         ),
     )

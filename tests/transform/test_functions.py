@@ -44,8 +44,8 @@ def test_known_rows_alone_give_nothing() -> None:
 def test_instruments_are_those_of_the_registry() -> None:
     found = instruments_of(pa.table({"asset_pair": ["BTCUSD", "EURUSD"]}))
     assert found.to_pylist() == [
-        {"asset_pair": "BTCUSD", "quote_currency": "USD", "round_the_clock": True},
-        {"asset_pair": "EURUSD", "quote_currency": "USD", "round_the_clock": False},
+        {"asset_pair": "BTCUSD", "asset_class": "crypto", "quote_currency": "USD", "round_the_clock": True},
+        {"asset_pair": "EURUSD", "asset_class": "forex", "quote_currency": "USD", "round_the_clock": False},
     ]
 
 
