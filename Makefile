@@ -47,15 +47,16 @@ backfill: setup ## the main job, offline: the sample lake in data/sample_lake (A
 	@echo "look around with: $(BIN)/lakehouse status"
 
 test: s3 ## every test but the long fault runs
-	@$(BIN)/python -m pytest -m "not soak" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses 2 --max-worker-restart 0 $(PYTEST_ARGS)
 
 soak: s3 ## the long fault runs
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and sqlfluff
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@cd dbt && ../$(BIN)/sqlfluff lint --disable-progress-bar --nocolor models tests
 
 bench: setup .venv-bench/.ready ## the benchmarks beside their references; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks --write

@@ -14,6 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
 from tests.servers import s3
+from tests.sharing import (  # noqa: F401 - hooks
+    pytest_collection_modifyitems,
+    pytest_configure_node,
+    pytest_xdist_make_scheduler,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -35,7 +35,7 @@ def test_one_session_in_utc_without_ui(spark):
     assert spark.sql("select timestamp '2025-12-07 00:00:00' t").collect()[0].t.isoformat() == "2025-12-07T00:00:00"
 
 
-@pytest.mark.spark
+@pytest.mark.spark(alone=True)
 def test_a_process_is_quiet_and_leaves_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stderr == ""

@@ -227,7 +227,8 @@ async def test_a_stop_waits_for_no_answer_and_keeps_what_came(lake: DeltaLakeMan
     job = bar_job("BTCUSD", "1m", START, END, now=utc_now())
     run = Backfill(lake, lake.settings)
     task = asyncio.create_task(run.run([job]))
-    while len(exchange.log) < 20:  # noqa: ASYNC110 - the server lives in threads
+    # The eight answers are in once each of their places has asked for something else.
+    while len(exchange.log) < 8 + lake.settings.ingest.windows_in_flight:  # noqa: ASYNC110 - the server lives in threads
         await asyncio.sleep(0.01)
     run.stop()
     result = await asyncio.wait_for(task, timeout=25)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -18,9 +19,9 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from pipelines.config import PROJECT_ROOT
 from pipelines.storage.stores.s3 import delta_options, place
 from tests.servers.s3_proxy import S3Proxy
+from tests.storage.s3_writer_process import ROWS, append
 
 WRITER = Path(__file__).parent / "s3_writer_process.py"
-ROWS = 10
 
 
 def stored(client, uri: str) -> pa.Table:
@@ -31,37 +32,51 @@ def stored(client, uri: str) -> pa.Table:
     return pa.concat_tables(pq.read_table(io.BytesIO(body)) for body in bodies)
 
 
-def start(proxy: S3Proxy, uri: str, writer: str, *settings: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WRITER), uri.replace("s3://", "s3a://"), writer, *settings]
+def start(proxy: S3Proxy, uri: str, writer: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(WRITER), uri.replace("s3://", "s3a://"), writer]
     environ = os.environ | {"AWS_ENDPOINT_URL": proxy.url}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
 
 
-def race(client, proxy: S3Proxy, uri: str, rounds: int, *settings: str) -> dict[str, int]:
+def proxied_bucket(spark, client, proxy: S3Proxy) -> str:
+    """Return a new bucket, for which alone the run's session goes through the proxy."""
+    bucket = f"proxied-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=bucket)
+    spark.sparkContext._jsc.hadoopConfiguration().set(f"fs.s3a.bucket.{bucket}.endpoint", proxy.url)
+    return bucket
+
+
+def race(spark, client, proxy: S3Proxy, uri: str, rounds: int) -> dict[str, int]:
     """Let two Spark drivers and delta-rs append at once; return how many commits of each are whole in the table.
 
     The drivers' commits are slow on their way, so that whoever looks first and puts afterwards overwrites another's.
     """
     schema = pa.schema([("writer", pa.string()), ("commit", pa.int32()), ("id", pa.int64())])
     DeltaTable.create(uri, schema, storage_options=delta_options())
-    drivers = [start(proxy, uri, name, *settings) for name in ("first", "second")]
-    try:
-        assert [driver.stdout.readline().strip() for driver in drivers] == ["ready", "ready"]
-        for driver in drivers:
-            driver.stdin.write(f"race {rounds}\n")
-            driver.stdin.flush()
+
+    def first() -> None:
         for number in range(rounds):
-            rows = {"writer": ["delta-rs"] * ROWS, "commit": [number] * ROWS, "id": range(ROWS)}
-            write_deltalake(
-                uri, pa.table(rows, schema), mode="append", storage_options=delta_options(),
-                commit_properties=CommitProperties(max_commit_retries=100),
-            )  # fmt: skip
-        assert [driver.stdout.readline().strip() for driver in drivers] == ["done", "done"]
-        assert [driver.wait(60) for driver in drivers] == [0, 0]
+            append(spark, "first", number, uri.replace("s3://", "s3a://"))
+
+    second = start(proxy, uri, "second")
+    try:
+        assert second.stdout.readline().strip() == "ready"
+        second.stdin.write(f"race {rounds}\n")
+        second.stdin.flush()
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(first)
+            for number in range(rounds):
+                rows = {"writer": ["delta-rs"] * ROWS, "commit": [number] * ROWS, "id": range(ROWS)}
+                write_deltalake(
+                    uri, pa.table(rows, schema), mode="append", storage_options=delta_options(),
+                    commit_properties=CommitProperties(max_commit_retries=100),
+                )  # fmt: skip
+            done.result()
+        assert second.stdout.readline().strip() == "done"
+        assert second.wait(60) == 0
     finally:
-        for driver in drivers:
-            driver.kill()
-            driver.communicate()
+        second.kill()
+        second.communicate()
     rows = stored(client, uri)
     whole = "select writer, commit from rows group by all having count(*) = 10 and count(distinct id) = 10"
     return dict(duckdb.sql(f"select writer, count(*) from ({whole}) group by 1").fetchall())
@@ -75,19 +90,18 @@ def proxy(s3_server):
 
 @pytest.mark.spark
 @pytest.mark.parametrize("rounds", [8, pytest.param(25, marks=pytest.mark.soak)])
-def test_writers_at_once_lose_no_commit(s3_server, proxy, s3_lake_path, rounds):
+def test_writers_at_once_lose_no_commit(spark, s3_server, proxy, rounds):
     proxy.commit_seconds = 0.1
-    uri = f"{s3_lake_path}/race"
-    assert race(s3_server.client(), proxy, uri, rounds) == {"first": rounds, "second": rounds, "delta-rs": rounds}
+    client = s3_server.client()
+    uri = f"s3://{proxied_bucket(spark, client, proxy)}/race"
+    assert race(spark, client, proxy, uri, rounds) == {"first": rounds, "second": rounds, "delta-rs": rounds}
     assert DeltaTable(uri, storage_options=delta_options()).version() == 3 * rounds
 
 
 @pytest.mark.spark
 def test_a_commit_whose_answer_was_lost_lands_once(spark, s3_server, proxy):
-    client, bucket = s3_server.client(), f"lost-{uuid.uuid4().hex[:12]}"
-    client.create_bucket(Bucket=bucket)
-    # For this bucket alone the run's session goes through the proxy.
-    spark.sparkContext._jsc.hadoopConfiguration().set(f"fs.s3a.bucket.{bucket}.endpoint", proxy.url)
+    client = s3_server.client()
+    bucket = proxied_bucket(spark, client, proxy)
     uri = f"s3a://{bucket}/table"
     for version in range(3):
         if version:

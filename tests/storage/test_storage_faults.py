@@ -79,24 +79,27 @@ def quotes(lake: DeltaLakeManager) -> None:
     write_deltalake(lake._lake.root.uri(QUOTES), zero, partition_by=["asset_pair"])
 
 
-def killed(lake: DeltaLakeManager, engine: str, task: str, kills: int, seed: int = SEED) -> int:
-    """Start and kill so often at random instants of a round; returns how many rounds were finished."""
-    instants, finished = random.Random(seed), 0
+def killed(lake: DeltaLakeManager, engine: str, kills: int, seed: int = SEED) -> None:
+    """Start and kill so often at random instants of an optimization and a merge."""
+    instants = random.Random(seed)
     for _ in range(kills):
-        victim = Victim(lake, engine, task)
+        victim = Victim(lake, engine, "rewrite")
         assert victim.hear() == "ready"
         victim.tell()
-        victim.hear()
+        # Both have been through once.
+        heard = {victim.hear()}
+        while len(heard) < 2:
+            heard.add(victim.hear())
+        assert heard == {"optimize", "merge"}
         time.sleep(instants.uniform(0.0, 1.5 if engine == "spark" else 0.15))
         victim.kill()
-        finished += 1
-    return finished
 
 
-def optimize_survives(lake: DeltaLakeManager, engine: str, kills: int) -> None:
+def survives(lake: DeltaLakeManager, engine: str, kills: int) -> None:
     scattered(lake)
+    quotes(lake)
     before = checksum(lake)
-    killed(lake, engine, "optimize", kills)
+    killed(lake, engine, kills)
     assert checksum(lake) == before
     # It goes on where it was, and what the killed ones left behind is swept.
     lake.optimize_table(TABLE, zorder_columns=["timestamp"])
@@ -104,11 +107,6 @@ def optimize_survives(lake: DeltaLakeManager, engine: str, kills: int) -> None:
     lake.vacuum_table(TABLE, retention_hours=0, force=True)
     assert checksum(lake) == before
     assert lake.append(TABLE, bars(count=6, assets=ASSETS), "again").rows == 0
-
-
-def merge_survives(lake: DeltaLakeManager, engine: str, kills: int) -> None:
-    quotes(lake)
-    killed(lake, engine, "merge", kills)
     rows = stored(lake, QUOTES)
     assert rows.num_rows == 48 * len(ASSETS)
     # Every row was raised as often: no merge was seen by half.
@@ -116,24 +114,18 @@ def merge_survives(lake: DeltaLakeManager, engine: str, kills: int) -> None:
     assert rows["close"][0].as_py() >= kills
 
 
-def test_an_optimization_killed_at_random_changes_no_row(embedded_lake):
-    optimize_survives(embedded_lake, "embedded", 4)
+def test_killed_at_random_an_optimization_changes_no_row_and_a_merge_is_done_or_not(embedded_lake):
+    survives(embedded_lake, "embedded", 4)
 
 
-def test_a_merge_killed_at_random_is_done_or_not(embedded_lake):
-    merge_survives(embedded_lake, "embedded", 4)
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize("survives", [optimize_survives, merge_survives])
-def test_spark_killed_in_the_middle(embedded_lake, survives):
+@pytest.mark.spark(alone=True)
+def test_spark_killed_in_the_middle(embedded_lake):
     survives(embedded_lake, "spark", 1)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("engine", ["spark", "embedded"])
-@pytest.mark.parametrize("survives", [optimize_survives, merge_survives])
-def test_killed_many_times(embedded_lake, survives, engine):
+def test_killed_many_times(embedded_lake, engine):
     survives(embedded_lake, engine, 20)
 
 

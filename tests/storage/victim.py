@@ -1,13 +1,17 @@
 """A process that rewrites a table over and over, to be killed or raced with: says `ready`, waits for a line, begins.
 
-Tasks: `optimize` rewrites every file; `merge` moves all closes of the quotes by one; `append N` appends N batches, each
-of an hour of its own; every finished round is said.
+Tasks: `rewrite` rewrites every file and, at the same time, moves all closes of the quotes by one; `append N` appends N
+batches, each of an hour of its own; every finished round is said.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import threading
+import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -42,9 +46,19 @@ def main() -> None:
     if task == "append":
         append(lake, int(number))
         return
-    while True:
-        optimize(lake) if task == "optimize" else merge(lake)
-        say("done")
+    threading.Thread(target=over_and_over, args=(optimize, lake), daemon=True).start()
+    over_and_over(merge, lake)
+
+
+def over_and_over(rewrite: Callable[[DeltaLakeManager], None], lake: DeltaLakeManager) -> None:
+    """Do it until killed; if it fails, nothing goes on."""
+    try:
+        while True:
+            rewrite(lake)
+            say(rewrite.__name__)
+    except BaseException:  # noqa: BLE001 - whatever it was, the parent hears no more
+        traceback.print_exc()
+        os._exit(1)
 
 
 def optimize(lake: DeltaLakeManager) -> None:
