@@ -12,13 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 import yaml
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -114,22 +114,35 @@ class DlqSettings(Section):
     path: str = "data/dlq"
 
 
+def _local_folder(path: str) -> str:
+    if "://" in path:
+        raise ValueError("this is kept in a local folder, not in an object store")
+    return path
+
+
 class QualitySettings(Section):
     """Where results of checks are kept for people, and how tables are validated."""
 
-    path: str = "data/quality"
+    path: Annotated[str, AfterValidator(_local_folder)] = "data/quality"
     tolerance_bp: float = Field(default=50.0, ge=0)
     keep_runs: int = Field(default=20, ge=1)
     rows_per_part: int = Field(default=500_000, ge=1)
     spike_score: float = Field(default=30.0, gt=0)
     flat_run_bars: int = Field(default=10, ge=1)
 
-    @field_validator("path")
-    @classmethod
-    def _a_folder(cls, path: str) -> str:
-        if "://" in path:
-            raise ValueError("results and pages are kept in a local folder, not in an object store")
-        return path
+
+Balance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Currency = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{2,12}$"), AfterValidator(str.upper)]
+
+
+class TransformSettings(Section):
+    """How silver and gold are made from bronze; all but the path are variables of dbt's project."""
+
+    path: Annotated[str, AfterValidator(_local_folder)] = "data/transform"
+    initial_balance: Balance = 100_000.0
+    initial_balances: dict[Currency, Balance] = {}
+    risk_free_rate: float = Field(default=0.0, gt=-1, lt=1)
+    regime_timeframe: Timeframe = Timeframe.H1
 
 
 class CostUsage(Section):
@@ -260,6 +273,7 @@ class Settings(Section):
     ingest: IngestSettings = IngestSettings()
     dlq: DlqSettings = DlqSettings()
     quality: QualitySettings = QualitySettings()
+    transform: TransformSettings = TransformSettings()
     costs: CostSettings = CostSettings()
     providers: ProvidersSettings = ProvidersSettings()
 

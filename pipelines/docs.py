@@ -1,16 +1,22 @@
-"""Writes docs/data_dictionary.md from the contracts: `python -m pipelines.docs`; `--check` fails if it is stale."""
+"""Writes the pages of docs/ that derive from declarations: `python -m pipelines.docs`; `--check` compares.
+
+The dictionary of bronze comes from the contracts, that of silver and gold, with their lineage, from the dbt project.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.config import PROJECT_ROOT, DeltaLakeSettings
 from pipelines.contracts import Column, Contract, RowRule, load_contracts
+from pipelines.markdown import code, codes, table
 
-DICTIONARY = PROJECT_ROOT / "docs" / "data_dictionary.md"
+DOCS = PROJECT_ROOT / "docs"
+DICTIONARY = DOCS / "data_dictionary.md"
+MODELS_DICTIONARY = DOCS / "data_dictionary_silver_gold.md"
 _INTRODUCTION = """\
 # Data dictionary
 
@@ -29,28 +35,44 @@ back, and `flat_run`, how many bars in a row stand still at one price. Both are 
 def data_dictionary(contracts: Iterable[Contract]) -> str:
     """Return the page, in Markdown, for contracts in the given order."""
     listed = list(contracts)
-    overview = _table(
+    overview = table(
         ("dataset", "what", "tables", "identity of a row"),
-        ((f"[{c.id}](#{c.id})", c.description, str(len(c.tables)), _codes(c.keys) or "none: a log") for c in listed),
+        ((f"[{c.id}](#{c.id})", c.description, str(len(c.tables)), codes(c.keys) or "none: a log") for c in listed),
     )
     return "\n".join([_INTRODUCTION, *overview, *(line for contract in listed for line in _section(contract))]) + "\n"
 
 
+def pages() -> Mapping[str, str]:
+    """Return every generated page, by the name of its file.
+
+    Raises:
+        TransformError: dbt cannot read its project.
+    """
+    from pipelines.transform.dictionary import models_page, read_project  # noqa: PLC0415 - dbt is slow to import
+
+    return {
+        DICTIONARY.name: data_dictionary(load_contracts().values()),
+        MODELS_DICTIONARY.name: models_page(read_project()),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or with --check compare it; returns 1 if it is stale."""
+    """Write the pages, or with --check compare them; returns 1 if one is stale."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.docs", description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is stale")
-    parser.add_argument("--path", type=Path, default=DICTIONARY, help="where the page is")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
+    parser.add_argument("--folder", type=Path, default=DOCS, help="where the pages are")
     given = parser.parse_args(arguments)
-    path: Path = given.path
-    page = data_dictionary(load_contracts().values())
-    if given.check:
-        if path.is_file() and path.read_text(encoding="utf-8") == page:
-            return 0
-        sys.stderr.write(f"{path} is stale; run python -m pipelines.docs\n")
-        return 1
-    path.write_text(page, encoding="utf-8")
-    return 0
+    stale = [
+        (path, page)
+        for name, page in pages().items()
+        if not (path := given.folder / name).is_file() or path.read_text(encoding="utf-8") != page
+    ]
+    for path, page in stale:
+        if given.check:
+            sys.stderr.write(f"{path} is stale; run python -m pipelines.docs\n")
+        else:
+            path.write_text(page, encoding="utf-8")
+    return 1 if given.check and stale else 0
 
 
 def _section(contract: Contract) -> Iterator[str]:
@@ -58,19 +80,19 @@ def _section(contract: Contract) -> Iterator[str]:
     yield from _facts(contract)
     yield from ("", "### Columns", "")
     header = ("column", "type", "null", "filled by", "meaning")
-    yield from _table(header, (_column_row(column, contract) for column in contract.columns))
+    yield from table(header, (_column_row(column, contract) for column in contract.columns))
     yield from ("", "### Rules", "")
-    yield from _table(
+    yield from table(
         ("reason", "true for a good row", "severity", "table constraint"), map(_rule_row, contract.row_rules)
     )
 
 
 def _facts(contract: Contract) -> Iterator[str]:
     yield f"- Contract version {contract.version}"
-    yield f"- Tables: {_codes(contract.tables)}"
+    yield f"- Tables: {codes(contract.tables)}"
     if contract.keys:
-        yield f"- A row is identified by {_codes(contract.keys)}"
-        yield f"- A new version of a row is one that differs in {_codes(contract.value_columns)}"
+        yield f"- A row is identified by {codes(contract.keys)}"
+        yield f"- A new version of a row is one that differs in {codes(contract.value_columns)}"
     if contract.event_time:
         yield f"- Event time: `{contract.event_time}`"
     yield f"- Partitions: {_partitions(contract)}"
@@ -87,7 +109,7 @@ def _partitions(contract: Contract) -> str:
     else:
         of_each = (f"the {cut} for {table.removeprefix(f'{contract.id}_')}" for table, cut in cuts.items())
         how = f"{', '.join(of_each)} (setting `delta_lake.partition_granularity`)"
-    return f"{_codes(contract.partition_columns)}; the date is {how}"
+    return f"{codes(contract.partition_columns)}; the date is {how}"
 
 
 def _duration(minutes: float) -> str:
@@ -102,32 +124,13 @@ def _column_row(column: Column, contract: Contract) -> tuple[str, ...]:
     if column.name in contract.keys:
         remarks.append("Part of the identity.")
     if column.allowed:
-        remarks.append(f"One of {_codes(column.allowed)}.")
+        remarks.append(f"One of {codes(column.allowed)}.")
     null = "no" if column.required else "yes"
     return f"`{column.name}`", f"`{column.type}`", null, column.provided, " ".join(remarks)
 
 
 def _rule_row(rule: RowRule) -> tuple[str, ...]:
-    return rule.reason, _code(rule.expression), rule.severity, "yes" if rule.check_constraint else "no"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield _line(header)
-    yield _line(["---"] * len(header))
-    for row in rows:
-        yield _line(row)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _codes(names: Iterable[str]) -> str:
-    return ", ".join(map(_code, names))
-
-
-def _code(text: str) -> str:
-    return f"`` {text} ``" if "`" in text else f"`{text}`"
+    return rule.reason, code(rule.expression), rule.severity, "yes" if rule.check_constraint else "no"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import yaml
 
 from pipelines import docs
 from pipelines.cli import main
+from pipelines.cli.dbt_words import check_command
 from pipelines.config import PROJECT_ROOT, Settings
 from pipelines.contracts import load_contracts
 from pipelines.sources.registry import SOURCES
@@ -62,24 +63,47 @@ def command(name: str) -> click.Command:
     return found
 
 
-# ---- the data dictionary
+# ---- the data dictionaries
 
 
-def test_the_data_dictionary_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_data_dictionaries_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert docs.main(["--check"]) == 0, "run python -m pipelines.docs"
     assert capsys.readouterr().err == ""
 
 
 def test_a_stale_data_dictionary_is_noticed_and_written_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / "dictionary.md"
-    assert docs.main(["--check", "--path", str(page)]) == 1
-    page.write_text("old", encoding="utf-8")
-    assert docs.main(["--check", "--path", str(page)]) == 1
-    assert "stale" in capsys.readouterr().err
-    assert docs.main(["--path", str(page)]) == 0
-    assert docs.main(["--check", "--path", str(page)]) == 0
+    monkeypatch.setattr(docs, "pages", lambda: {"one.md": "new", "other.md": "as it is"})
+    (tmp_path / "other.md").write_text("as it is", encoding="utf-8")
+    given = ["--folder", str(tmp_path)]
+    assert docs.main(["--check", *given]) == 1
+    (tmp_path / "one.md").write_text("old", encoding="utf-8")
+    assert docs.main(["--check", *given]) == 1
+    assert "one.md is stale" in (said := capsys.readouterr().err)
+    assert "other.md" not in said
+    assert docs.main(given) == 0
+    assert docs.main(["--check", *given]) == 0
+
+
+def test_every_table_and_column_of_the_models_is_in_their_dictionary() -> None:
+    """The models' own files are the oracle."""
+    page = docs.MODELS_DICTIONARY.read_text("utf-8")
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    views = {path.stem for path in (PROJECT_ROOT / "dbt" / "models").rglob("*.sql") if "'view'" in path.read_text()}
+    found = {}
+    for layer in ("silver", "gold"):
+        for path in (PROJECT_ROOT / "dbt" / "models" / layer).rglob("*.yml"):
+            found |= {each["name"]: each for each in yaml.safe_load(path.read_text("utf-8")).get("models", [])}
+    tables = found.keys() - views
+    assert sections.keys() - {"Lineage"} == tables
+    picture = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    assert picture
+    for name in tables:
+        rows = re.findall(r"^\| `(\w+)` \|", sections[name], re.MULTILINE)
+        assert rows == [column["name"] for column in found[name]["columns"]], name
+        assert f"{name}[{name}]" in picture[1]
+        assert f"--> {name}\n" in picture[1]
 
 
 def test_every_column_and_rule_is_in_the_data_dictionary() -> None:
@@ -132,7 +156,10 @@ def test_every_printed_command_line_is_understood() -> None:
         _, name, *arguments = shlex.split(line, comments=True)
         found = command(name)
         if arguments:
-            found.make_context(name, arguments)
+            context = found.make_context(name, arguments, parent=click.Context(main))
+            if name == "dbt":
+                with context:
+                    check_command(context.params["arguments"])
 
 
 def test_the_exit_codes_are_those_of_the_program() -> None:

@@ -28,6 +28,8 @@ class Lakehouse(LazyGroup):
         "snapshot": "pipelines.cli.snapshot:snapshot",
         "validate": "pipelines.cli.validate:validate",
         "quality": "pipelines.cli.quality:quality",
+        "transform": "pipelines.cli.transform:transform",
+        "dbt": "pipelines.cli.transform:dbt",
         "maintain": "pipelines.cli.maintain:maintain",
         "restore": "pipelines.cli.restore:restore",
         "fsck": "pipelines.cli.fsck:fsck",
@@ -46,6 +48,7 @@ class Lakehouse(LazyGroup):
         "lakehouse backfill --provider sample --assets BTCUSD,ETHUSD --days 7   (offline, synthetic)",
         "lakehouse backfill --assets BTCUSD,ETHUSD --days 7",
         "lakehouse status",
+        "lakehouse transform",
     ),
 )
 @click.version_option(package_name="finance-lakehouse", prog_name="lakehouse")

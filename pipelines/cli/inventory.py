@@ -13,6 +13,7 @@ from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading
 from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table, size
 from pipelines.config import load_settings
 from pipelines.intervals import Interval, IntervalSet
+from pipelines.storage.layers import LAYERS
 from pipelines.storage.log_table import RECORDED
 from pipelines.storage.replay import Answers, Series, replayed
 from pipelines.timeframes import Timeframe
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pipelines.storage import TableInfo
 
 
+# Rows of each table, by layer.
+Layers = Mapping[str, Mapping[str, int]]
 _LOGS = {"ingest_coverage": "what is known to be covered", "quality_results": "what was checked"}
 
 
@@ -67,13 +70,18 @@ def show_status(lake: str | None, *, sample: bool, config_file: Path | None, as_
         return
     tables = chosen.manager.tables()
     series = coverage_of(chosen.manager.coverage.read())
+    made = _made(chosen)
     if as_json:
         show_json(
             chosen.as_dict()
-            | {"tables": [_table_dict(table) for table in tables], "coverage": [each.as_dict() for each in series]}
+            | {
+                "tables": [_table_dict(table) for table in tables],
+                "layers": made,
+                "coverage": [each.as_dict() for each in series],
+            }
         )
         return
-    _show(chosen, tables, series)
+    _show(chosen, tables, made, series)
 
 
 def coverage_of(log: pa.Table) -> list[SeriesCoverage]:
@@ -109,7 +117,7 @@ def _series(dataset: str, subject: str, timeframe: str | None, by: Mapping[str, 
 
 def _show_nothing(message: str, *, as_json: bool) -> None:
     if as_json:
-        show_json({"lake": None, "synthetic": None, "tables": [], "coverage": []})
+        show_json({"lake": None, "synthetic": None, "tables": [], "layers": {}, "coverage": []})
     else:
         say(f"{message[0].upper()}{message[1:]}.")
 
@@ -126,7 +134,13 @@ def _table_dict(table: TableInfo) -> dict[str, object]:
     }
 
 
-def _show(chosen: ChosenLake, tables: Sequence[TableInfo], series: Sequence[SeriesCoverage]) -> None:
+def _made(chosen: ChosenLake) -> Layers:
+    """Return how many rows each table of silver and gold has."""
+    found = {name: chosen.manager.layer(name) for name in LAYERS}
+    return {name: {table: layer.rows(table) for table in layer.names()} for name, layer in found.items()}
+
+
+def _show(chosen: ChosenLake, tables: Sequence[TableInfo], made: Layers, series: Sequence[SeriesCoverage]) -> None:
     chosen.show()
     say()
     numbers = ("rows", "files", "size", "version")
@@ -141,6 +155,9 @@ def _show(chosen: ChosenLake, tables: Sequence[TableInfo], series: Sequence[Seri
         show_table(headings, rows, [*total, size(sum(t.bytes for t in data)), "", ""])
     for log in (table for table in tables if table.name in RECORDED):
         say(f"and {log.name}, {_LOGS[log.name]}: {counted(log.rows, 'rows')}, {counted(log.files, 'files')}")
+    for layer, held in made.items():
+        if held:
+            say(f"and {layer}, made from these: {counted(len(held), 'tables')}, {counted(sum(held.values()), 'rows')}")
     if series:
         say()
         _show_coverage(series)

@@ -12,6 +12,7 @@ from pipelines.cli.options import examples, reading_options
 @click.command(
     epilog=examples(
         'lakehouse query "select asset_pair, count(*) as bars from raw_market_data_1h group by 1"',
+        'lakehouse query "select * from gold.mart_daily_portfolio_summary order by day desc" --limit 7',
         'lakehouse query "select * from raw_market_data_1d" --as-of 2025-12-13 --format csv > daily.csv',
     )
 )
@@ -43,8 +44,8 @@ def query(
 ) -> None:
     """Run one SELECT over the lake's tables.
 
-    `lakehouse status` names the tables. Answers need no Spark; only the rows go to stdout. Give at most one of --as-of,
-    --version and --snapshot.
+    `lakehouse status` names the tables; those of silver and gold go by their layer, as gold.mart_trading_performance.
+    Answers need no Spark; only the rows go to stdout. Give at most one of --as-of, --version and --snapshot.
     """
     from pipelines.cli.answers import show_answer
 

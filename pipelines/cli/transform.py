@@ -12,6 +12,7 @@ from pipelines.cli.options import examples, json_option, reading_options
 @click.command(
     epilog=examples(
         "lakehouse transform",
+        "lakehouse transform --dry-run",
         "lakehouse transform --select market_data_enriched",
         "lakehouse transform --as-of 2025-12-13",
         "lakehouse transform --snapshot before-backtest --json",
@@ -20,10 +21,11 @@ from pipelines.cli.options import examples, json_option, reading_options
 @click.option(
     "--select", multiple=True, metavar="MODELS", help="Only these models, in dbt's words, and what they are made from."
 )
-@click.option("--full-refresh", is_flag=True, help="Make tables anew, not only what has changed.")
+@click.option("--full-refresh", is_flag=True, help="Make whole tables anew, not only what has changed.")
 @click.option("--as-of", metavar="TIME", help="From bronze as it was then, into schemas of its own.")
 @click.option("--snapshot", metavar="NAME", help="From bronze as a snapshot pins it, into schemas of its own.")
-@click.option("--vars", "variables", metavar="YAML", help="dbt variables, as '{key: value}'.")
+@click.option("--vars", "variables", metavar="YAML", help="dbt variables, as '{risk_free_rate: 0.04}'.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made anew, and why; starts no Spark.")
 @reading_options
 @json_option
 def transform(
@@ -33,6 +35,7 @@ def transform(
     as_of: str | None,
     snapshot: str | None,
     variables: str | None,
+    dry_run: bool,
     lake: str | None,
     sample: bool,
     config_file: Path | None,
@@ -40,12 +43,12 @@ def transform(
 ) -> None:
     """Bring silver and gold up to date with bronze, and test them.
 
-    Only what has changed in bronze since the last run is made anew: from the first changed bar of each series on. A
-    second run without changes rewrites nothing. A run that was killed is made good by the next.
+    Only what has changed in bronze since the last run is made anew: bars from the first changed one of each series on.
+    A second run without changes starts no Spark. A run that was killed is made good by the next.
     """
     from pipelines.cli.transforming import Wanted, run_transform
 
-    wanted = Wanted(select, full_refresh, as_of, snapshot, variables)
+    wanted = Wanted(select, full_refresh, as_of, snapshot, variables, dry_run)
     run_transform(wanted, lake, sample=sample, config_file=config_file, as_json=as_json)
 
 
@@ -54,16 +57,17 @@ def transform(
     epilog=examples(
         "lakehouse dbt build --select silver",
         "lakehouse dbt test --select market_data_enriched",
-        "lakehouse dbt docs generate",
+        "lakehouse dbt docs generate --static",
         "lakehouse dbt --lake data/sample_lake show --select mart_daily_portfolio_summary",
     ),
 )
 @reading_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGS...")
 def dbt(*, arguments: tuple[str, ...], lake: str | None, sample: bool, config_file: Path | None) -> None:
-    """Run any dbt command on the lake: ARGS are dbt's own, `build --help` as well.
+    """Run any dbt command on the lake, in the lakehouse's own Spark session.
 
-    The options below come before them.
+    ARGS are dbt's own command and options; `lakehouse dbt build --help` shows dbt's help, `lakehouse dbt` all commands.
+    The options below come before them. The settings of the section transform are dbt's variables; --vars wins.
     """
     from pipelines.cli.transforming import run_dbt_command
 

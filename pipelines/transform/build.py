@@ -17,11 +17,11 @@ from pipelines.transform.runner import (
     WOULD_BUILD,
     DbtRun,
     NodeResult,
-    OnNode,
     Prepared,
     dbt_environment,
     prepare,
 )
+from pipelines.transform.telling import OnNode
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.nodes import ModelNode

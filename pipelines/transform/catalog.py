@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pipelines.storage.layers import LAYERS
 from pipelines.transform.extent import moment
 from pipelines.transform.sources import SCHEMA as BRONZE
 from pipelines.transform.sources import source_tables
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.travel.pins import Pin
 
-LAYERS = ("silver", "gold")
 VIEWS = "staging"
 
 

@@ -19,17 +19,16 @@ from pipelines.errors import InvalidRangeError, LakehouseError, TableNotFoundErr
 from pipelines.storage.scan import Instant
 from pipelines.storage.travel.moments import instant_of
 from pipelines.transform.catalog import fill
-from pipelines.transform.extent import EVERYTHING
 from pipelines.transform.functions import register
-from pipelines.transform.plan import Plan, Planner
+from pipelines.transform.plan import Planner
 from pipelines.transform.project import Project
 from pipelines.transform.sources import source_tables
+from pipelines.transform.telling import OnNode, telling
 
 if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
     from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
-    from pyspark.sql import SparkSession
 
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.travel.pins import Pin
@@ -46,11 +45,7 @@ _WITH_SESSION = {
     "source", "test",
 }  # fmt: skip
 _WHOLE = {"--full-refresh", "-f"}
-_MARK = "spark.databricks.delta.commitInfo.userMetadata"
-_TOLD = "lakehouse.dbt."
-_NOTHING_TOLD = dict.fromkeys(Plan("", "").told(), "")
 UP_TO_DATE, WOULD_BUILD = "up to date", "would build"
-OnNode = Callable[[str, int, int], None]
 _OK = {"success", "pass", "no-op", "warn", UP_TO_DATE, WOULD_BUILD}
 
 
@@ -157,9 +152,9 @@ class Prepared:
         register(spark)
         # Views live in the catalog of this process alone, so that each run has to make those it does not select too.
         invoke(["--quiet", "run", "--select", *self.planner.views(), *self.variables], manifest)
-        with _told(spark):
-            told = _Teller(spark, self.planner, on_node, whole=bool(_WHOLE & set(arguments)))
-            return _summary(invoke(arguments, manifest, told), self.suffix)
+        with telling(spark, self.planner, on_node, whole=bool(_WHOLE & set(arguments))) as teller:
+            done = invoke(arguments, manifest, teller)
+        return _summary(done, self.suffix)
 
 
 def prepare(
@@ -190,43 +185,6 @@ def suffix_of(as_of: Instant | None, snapshot: str | None) -> str:
     if as_of is not None:
         return "_as_of_" + instant_of(as_of).strftime("%Y%m%dt%H%M%S%f").removesuffix("000000")
     return ""
-
-
-class _Teller:
-    """Tells each model and test, right before it runs, what it has to do: dbt asks for it by SQL."""
-
-    def __init__(self, spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool) -> None:
-        self._spark = spark
-        self._planner = planner
-        self._on_node = on_node
-        self._whole = whole
-
-    def __call__(self, event: EventMsg) -> None:
-        if event.info.name == "LogStartLine":
-            self._on_node(event.data.node_info.node_name, event.data.index, event.data.total)
-        if event.info.name != "NodeStart":
-            return
-        node = event.data.node_info
-        tested = EVERYTHING if self._whole else self._planner.tested(node.unique_id)
-        _tell(self._spark, self._planner.plan(node.unique_id), tested)
-
-
-@contextmanager
-def _told(spark: SparkSession) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        _tell(spark, None, "")
-
-
-def _tell(spark: SparkSession, plan: Plan | None, tested: str) -> None:
-    told = {**(_NOTHING_TOLD if plan is None else plan.told()), "tested": tested}
-    mark = "" if plan is None else plan.mark
-    for name, value in {**{_TOLD + name: value for name, value in told.items()}, _MARK: mark}.items():
-        if value:
-            spark.conf.set(name, value)
-        else:
-            spark.conf.unset(name)
 
 
 def _pins(manager: DeltaLakeManager, as_of: Instant | None, snapshot: str | None) -> dict[str, Pin]:
@@ -283,7 +241,8 @@ def invoke(
     if isinstance(done.exception, LakehouseError | KeyboardInterrupt):
         raise done.exception
     if done.exception is not None:
-        raise TransformError(f"dbt {' '.join(arguments)}: {str(done.exception).strip()}") from done.exception
+        command = next(word for word in arguments if not word.startswith("-"))
+        raise TransformError(f"dbt {command}: {str(done.exception).strip()}") from done.exception
     return done
 
 
@@ -308,7 +267,7 @@ def _node(result: Any) -> NodeResult:  # noqa: ANN401 - dbt's own
 def _needs_session(arguments: Sequence[str]) -> bool:
     """Say whether a command runs SQL; help and wrong commands do not get that far either."""
     words = [argument for argument in arguments if not argument.startswith("-")]
-    return bool(_WITH_SESSION & set(words[:1])) and not {"--help", "-h", "--version"} & set(arguments)
+    return bool(_WITH_SESSION & set(words)) and not {"--help", "-h", "--version"} & set(arguments)
 
 
 def _with_variables(arguments: Sequence[str], suffix: str) -> tuple[list[str], list[str]]:

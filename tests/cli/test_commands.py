@@ -16,7 +16,7 @@ from tests.batch.exchange import Exchange, count, days, stored
 from tests.cli.shell import SAMPLE_WEEK, run, shell, spawn
 from tests.servers.base import hang
 
-pytestmark = pytest.mark.spark
+pytestmark = pytest.mark.spark(alone=True)
 
 # A JVM cannot be started from here, so what succeeds with it needs none.
 NO_JAVA = {"JAVA_HOME": "/nowhere"}
@@ -176,6 +176,7 @@ def coinbase(server: Exchange, **ingest: str) -> dict[str, str]:
     return {f"{section}{name}": value for name, value in fast.items()} | limits
 
 
+@pytest.mark.spark
 @pytest.mark.usefixtures("spark")
 def test_interrupted_it_says_how_to_go_on_and_going_on_completes(tmp_path: Path, exchange: Exchange) -> None:
     start, end = "2025-12-07", days("2025-12-07", 5)
@@ -222,6 +223,7 @@ def _rows(table: Path) -> int:
     return DeltaTable(str(table)).count() if DeltaTable.is_deltatable(str(table)) else 0
 
 
+@pytest.mark.spark
 @pytest.mark.usefixtures("spark")
 def test_failed_windows_are_listed_and_exit_1(tmp_path: Path, exchange: Exchange) -> None:
     arguments = ["backfill", "--provider", "coinbase", "--assets", "BTCUSD,ETHUSD", "--timeframes", "1d"]

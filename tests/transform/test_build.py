@@ -9,17 +9,19 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from pipelines.errors import StorageError
 from pipelines.instruments import InstrumentRegistry
 from pipelines.storage import DeltaLakeManager, QualityResult
 from pipelines.transform import facts
 from pipelines.transform.build import CHECK, Request, transform
+from pipelines.transform.plan import Planner
 from pipelines.transform.project import Project
 from pipelines.transform.runner import UP_TO_DATE, WOULD_BUILD, DbtRun, dbt_environment, prepare
 from tests.conftest import make_settings
-from tests.transform.test_runner import START, bars, land
+from tests.transform.test_runner import START, bars, decision, land, records
 
-SELECT = ("multi_timeframe_analysis", "int_closes")
-TABLES = ["market_data_enriched", "int_closes", "multi_timeframe_analysis"]
+SELECT = ("decision_history", "int_closes")
+TABLES = ["market_data_enriched", "multi_timeframe_analysis", "decision_history", "int_closes"]
 
 
 class NoSparkManager(DeltaLakeManager):
@@ -57,6 +59,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Work
     bench = Workbench(tmp_path_factory.mktemp("build"))
     for timeframe, count in (("5m", 300), ("1h", 30)):
         land(bench.lake, bars("BTCUSD", timeframe, 0, count))
+    bench.lake.append("raw_ai_decisions", records("raw_ai_decisions", [decision("early", timedelta(hours=1))]), "run")
     return bench
 
 
@@ -77,6 +80,7 @@ def test_the_first_run_makes_and_tests_everything_the_second_starts_no_spark(ben
 
 @pytest.mark.spark
 def test_new_bars_are_told_and_make_one_commit_each(bench: Workbench) -> None:
+    """Also where there is nothing to be made of them: no decision comes after them."""
     land(bench.lake, bars("BTCUSD", "5m", 300, 12))
     since = (START + 300 * timedelta(minutes=5)).strftime("%Y-%m-%d %H:%M")
     assert bench.outlook() == dict.fromkeys(TABLES, f"changed: BTCUSD 5m from {since}")
@@ -119,6 +123,22 @@ def test_other_facts_of_an_asset_make_its_rows_stale(bench: Workbench, monkeypat
     stale = bench.outlook()
     assert list(stale) == TABLES
     assert all("BTCUSD" in why and "from 1970-01-01" in why for why in stale.values())
+
+
+@pytest.mark.spark
+def test_what_cannot_be_planned_fails_and_is_made_good_later(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    land(bench.lake, bars("BTCUSD", "5m", 312, 1))
+    before = bench.versions()
+
+    def plan(_self: Planner, _unique_id: str) -> None:
+        raise StorageError("the log cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Planner, "plan", plan)
+        with pytest.raises(StorageError, match="the log cannot be read"):
+            transform(Request(SELECT), bench.lake, bench.folder / "dbt")
+    assert bench.versions() == before
+    assert list(bench.outlook()) == TABLES
 
 
 @pytest.mark.spark

@@ -8,7 +8,7 @@ with bars as (
     cast({{ closes_at() }} - interval '1' microsecond as date) as day,
     log_return
   from {{ ref('market_data_enriched') }}
-  where timeframe = '{{ var("regime_timeframe", "1h") }}'
+  where timeframe = '{{ var("regime_timeframe") }}'
 ),
 
 daily as (

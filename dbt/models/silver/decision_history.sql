@@ -33,7 +33,12 @@ bars as (
     ) as bar
   from {{ ref('market_data_enriched') }}
   where
-    (asset_pair, timeframe) in (select asset_pair, context_timeframe from decisions)
+    (asset_pair, timeframe) in (
+      select
+        asset_pair,
+        context_timeframe
+      from decisions
+    )
     {%- if is_incremental() %}
     and ({{ told('source') }})
     {%- endif %}
