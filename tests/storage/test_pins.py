@@ -81,7 +81,7 @@ def test_what_made_a_table_is_read_through_what_tidies_up(embedded_lake: DeltaLa
 
 def decide(lake: DeltaLakeManager, name: str, hour: int, asset: str = "BTCUSD") -> int:
     row = {"decision_id": name, "asset_pair": asset, "timestamp": START + hour * HOUR, "action": "BUY",
-           "confidence": 60, "provider": "files", "strategy": "voting"}  # fmt: skip
+           "confidence": 0.6, "provider": "files", "strategy": "voting"}  # fmt: skip
     columns = [column for column in contract_for("raw_ai_decisions").columns if column.provided != "storage"]
     data = pa.table({c.name: pa.array([row.get(c.name)], c.arrow_type) for c in columns})
     return lake.append("raw_ai_decisions", data, "run").version
