@@ -111,7 +111,7 @@ def _decisions(first: int, days: int) -> list[dict[str, Any]]:
     """Four a day and asset."""
     return [
         {"decision_id": f"{asset}-{day}-{hour}", "asset_pair": asset, "timestamp": _hour(day, hour),
-         "action": "BUY" if hour < _NOON else "SELL", "confidence": 70, "strategy": "voting", "timeframe": "1h",
+         "action": "BUY" if hour < _NOON else "SELL", "confidence": 0.7, "strategy": "voting", "timeframe": "1h",
          "provider": "files"}
         for asset in ASSETS for day in range(first, first + days) for hour in (3, 9, 15, 21)
     ]  # fmt: skip

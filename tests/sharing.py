@@ -1,8 +1,8 @@
-"""How two processes share the run (`--numprocesses 2`): one has the SparkSession, the other starts the other JVMs.
+"""How two processes share the run (`--numprocesses 2`): one runs dbt, the other everything else that needs Spark.
 
-So there is one session a run, and besides it one JVM at a time in each of the two. All other tests go, one by one, to
-whoever has nothing else to do. Only the workers collect tests and know their marks; they tell the scheduler through
-a file.
+So there is one session in each, and of tests that start a JVM of their own one at a time. All other tests go, one by
+one, to whoever has nothing else to do. Only the workers collect tests and know their marks; they tell the scheduler
+through a file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
+_DBT = Path(__file__).parent / "transform"
 _FOLDER = pytest.StashKey[Path]()
 
 
@@ -29,7 +30,9 @@ def share(item: pytest.Item) -> str | None:
     mark = item.get_closest_marker("spark")
     if mark is None:
         return None
-    return "own JVM" if mark.kwargs.get("alone") else "session"
+    if mark.kwargs.get("alone"):
+        return "own JVM"
+    return "dbt" if item.path.is_relative_to(_DBT) else "session"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -62,10 +62,10 @@ class Arrivals:
         self._random = np.random.default_rng(seed)
         self._seed = seed
 
-    def land(self, batches: int) -> None:
+    def land(self, batches: int, *kinds: str) -> None:
         for _ in range(batches):
             repeats = 1 + int(self._random.random() < 0.2)
-            kind = self._random.choice(["bars", "bars", "bars", "decisions", "executions"])
+            kind = self._random.choice(kinds or ("bars", "bars", "bars", "decisions", "executions"))
             table_name, rows = getattr(self, f"_{kind}")()
             for _ in range(repeats):
                 self._lake.append(table_name, rows, "run")
@@ -143,7 +143,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Work
     bench = Workbench(tmp_path_factory.mktemp("convergence"))
     for asset, timeframe, length in SERIES[:5]:
         land(bench.lake, bars(asset, timeframe, length // 4, length // 2))
-    Arrivals(bench.lake, 1).land(12)
+    arrivals = Arrivals(bench.lake, 1)
+    arrivals.land(10)
+    arrivals.land(4, "executions")
     bench.run("run")
     return bench
 
@@ -220,6 +222,7 @@ def test_the_past_is_what_was_live_then(bench: Workbench, then: Then) -> None:
     found = gold(bench.lake, done.suffix)
     assert set(found) == set(then.gold)
     assert {"mart_trading_performance", "mart_provider_attribution"} < set(found)
+    assert len(then.gold["mart_trading_performance"]) > 3
     for name, rows in then.gold.items():
         pd.testing.assert_frame_equal(found[name], rows, rtol=1e-9, atol=1e-9, check_exact=False, obj=name)
     assert all_versions(bench.lake) == versions
@@ -227,6 +230,7 @@ def test_the_past_is_what_was_live_then(bench: Workbench, then: Then) -> None:
         assert_same(silver(bench.lake), then.silver)
 
 
+@pytest.mark.soak
 def test_a_snapshot_gives_the_marts_of_then(bench: Workbench, then: Then) -> None:
     versions = all_versions(bench.lake)
     done = bench.run("run", "--select", "+mart_daily_portfolio_summary", snapshot="then")
