@@ -152,7 +152,8 @@ class Prepared:
         register(spark)
         # Views live in the catalog of this process alone, so that each run has to make those it does not select too.
         invoke(["--quiet", "run", "--select", *self.planner.views(), *self.variables], manifest)
-        with telling(spark, self.planner, on_node, whole=bool(_WHOLE & set(arguments))) as teller:
+        whole, rows = bool(_WHOLE & set(arguments)), sum(pin.rows for pin in self.pins.values())
+        with telling(spark, self.planner, on_node, whole=whole, rows=rows) as teller:
             done = invoke(arguments, manifest, teller)
         return _summary(done, self.suffix)
 

@@ -19,6 +19,9 @@ OnNode = Callable[[str, int, int], None]
 _MARK = "spark.databricks.delta.commitInfo.userMetadata"
 # A run that finds no rows in what has changed leaves its mark all the same.
 _ALWAYS_COMMIT = {"spark.databricks.delta.skipRecordingEmptyCommits": "false"}
+# Of so few rows compiling a query is most of the work: interpreted, a run takes half the CPU.
+FEW_ROWS = 500_000
+_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 _TOLD = "lakehouse.dbt."
 _NOTHING = dict.fromkeys([*Plan("", "").told(), "tested"], "")
 
@@ -56,7 +59,7 @@ class Teller:
 
 
 @contextmanager
-def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool) -> Iterator[Teller]:
+def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool, rows: int) -> Iterator[Teller]:
     """Prepare a session for telling, and leave nothing told behind.
 
     Args:
@@ -64,16 +67,19 @@ def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bo
         planner: knows what there is to be done.
         on_node: is told of each model and test before it runs.
         whole: tables are made anew, whatever their plans say.
+        rows: how many bronze has.
 
     Raises:
         Exception: what went wrong in planning, once dbt has ended.
     """
     teller = Teller(spark, planner, on_node, whole=whole)
-    _set(spark, _ALWAYS_COMMIT)
+    wanted = _ALWAYS_COMMIT | (_INTERPRETED if rows <= FEW_ROWS else {})
+    before = {name: str(spark.conf.get(name)) for name in wanted}
+    _set(spark, wanted)
     try:
         yield teller
     finally:
-        _set(spark, dict.fromkeys([_MARK, *_named(_NOTHING), *_ALWAYS_COMMIT], ""))
+        _set(spark, before | dict.fromkeys([_MARK, *_named(_NOTHING)], ""))
     if teller.wrong:
         raise teller.wrong[0]
 

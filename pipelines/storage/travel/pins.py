@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError
 
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import StorageError
-from pipelines.storage.files import store_of
+from pipelines.storage.files import file_actions, store_of
 from pipelines.storage.scan import execute, literal, physical_schema, quoted
 from pipelines.storage.travel.moments import Moment, open_at
 from pipelines.timeframes import EPOCH, parse_instant
@@ -32,7 +32,8 @@ _UNDOING = {"RESTORE", "FSCK"}
 class Pin:
     """A version of a table that was not made anew in between, as `table_id` tells.
 
-    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows.
+    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows, and
+    `rows` is how many the log tells of.
     """
 
     table_id: str
@@ -40,6 +41,7 @@ class Pin:
     address: str
     columns: tuple[str, ...]
     ingested_by: datetime | None
+    rows: int
 
 
 def pin(lake: Lake, table_name: str, when: Moment) -> Pin:
@@ -51,6 +53,7 @@ def pin(lake: Lake, table_name: str, when: Moment) -> Pin:
         address=lake.root.spark_uri(table_name),
         columns=tuple(physical_schema(view.table).names),
         ingested_by=view.ingested_by,
+        rows=sum(rows or 0 for rows in file_actions(view.table)["num_records"].to_pylist()),
     )
 
 
