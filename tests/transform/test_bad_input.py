@@ -19,6 +19,7 @@ from pipelines.timeframes import Timeframe
 from pipelines.transform.runner import run_dbt
 from tests.transform.test_runner import (
     KEYS,
+    SILVER,
     START,
     Workbench,
     assert_same,
@@ -32,9 +33,6 @@ from tests.transform.test_runner import (
 )
 
 pytestmark = pytest.mark.spark
-
-# The tables that are compared, and what they are made from: a run makes what it selects, and no more.
-SILVER = (*KEYS, "int_closes")
 
 # How many bars must be there before a column has its first value.
 FIRST_AT = {"sma_20": 20, "sma_50": 50, "sma_200": 200, "ema_12": 12, "ema_26": 26, "rsi_14": 15, "macd": 34,
@@ -96,7 +94,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Work
         execution("one bar", HOUR, "SELL") | {"asset_pair": "MSFT"},
     ]
     bench.lake.append("raw_trade_executions", records("raw_trade_executions", fills), "run")
-    bench.run("build", "--select", "staging", "silver", "--exclude", "source:*", "resource_type:unit_test")
+    bench.run("build", "--select", *SILVER, "--exclude", "source:*", "resource_type:unit_test")
     return bench
 
 
@@ -190,6 +188,7 @@ def test_executions_need_no_decision_and_no_bar(tables: dict[str, pd.DataFrame])
     assert lots.loc["one bar", "mark"] == series(tables, "MSFT")["close"][0]
 
 
+@pytest.mark.soak
 def test_late_restated_and_moved_rows_end_as_a_refresh_would(bench: Workbench, tables: dict[str, pd.DataFrame]) -> None:
     """The first bar of each kind, a gap filled, an asset in the middle, records whose instant or asset was wrong."""
     restated(bench.lake, "BTCUSD", "1h", 0)
@@ -259,10 +258,8 @@ def test_nan_that_came_past_the_edge_stops_its_model_and_names_the_bar(bench: Wo
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Workbench:
-    """A lake with nothing at all: all models have been run over it."""
-    bench = Workbench(tmp_path_factory.mktemp("empty"))
-    bench.run("run")
-    return bench
+    """A lake with nothing at all."""
+    return Workbench(tmp_path_factory.mktemp("empty"))
 
 
 def everything(bench: Workbench) -> dict[str, pa.Table]:
@@ -273,7 +270,9 @@ def everything(bench: Workbench) -> dict[str, pa.Table]:
     }
 
 
+@pytest.mark.soak
 def test_of_nothing_every_table_is_there_and_empty(empty: Workbench) -> None:
+    empty.run("run")
     found = everything(empty)
     assert {*KEYS, "mart_trading_performance", "mart_daily_portfolio_summary"} < set(found)
     assert {name: table.num_rows for name, table in found.items()} == dict.fromkeys(found, 0)

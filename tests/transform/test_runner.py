@@ -30,6 +30,8 @@ KEYS = {
     "decision_history": ["decision_id"],
     "trade_lifecycle": ["book", "lot_id"],
 }
+# Those tables, and what they are made from: a run makes what it selects, and no more.
+SILVER = (*KEYS, "int_closes")
 
 
 def bars(asset: str, timeframe: str, first: int, count: int, *, seed: int = 0, provider: str = "coinbase") -> pa.Table:
@@ -113,7 +115,7 @@ class Workbench:
     def refreshed(self) -> dict[str, pd.DataFrame]:
         """What a full refresh makes of bronze; what is there stays as it is."""
         before = datetime.now(UTC)
-        done = self.run("run", "--select", "silver", as_of=before.isoformat())
+        done = self.run("run", "--select", *SILVER, as_of=before.isoformat())
         return silver(self.lake, done.suffix)
 
 
@@ -127,7 +129,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession) -> Work
     bench.lake.append("raw_ai_decisions", records("raw_ai_decisions", decisions), "run")
     fills = [execution("in", timedelta(minutes=61), "BUY"), execution("out", timedelta(minutes=90), "SELL")]
     bench.lake.append("raw_trade_executions", records("raw_trade_executions", fills), "run")
-    done = bench.run("build", "--select", "staging", "silver", "--exclude", "source:*")
+    done = bench.run("build", "--select", *SILVER, "--exclude", "source:*")
     assert {node.kind for node in done.nodes} == {"model", "test", "unit_test"}
     return bench
 
@@ -165,9 +167,9 @@ def test_a_run_in_a_fresh_process_without_news_rewrites_nothing(bench: Workbench
         "import sys; from pathlib import Path; from pipelines.storage import DeltaLakeManager; "
         "from pipelines.transform.runner import run_dbt; "
         "lake, folder = DeltaLakeManager(sys.argv[1]), Path(sys.argv[2]); "
-        "sys.exit(not run_dbt(['--quiet', 'run', '--select', 'silver'], lake, folder).ok)"
+        "sys.exit(not run_dbt(['--quiet', 'run', '--select', *sys.argv[3:]], lake, folder).ok)"
     )
-    arguments = [sys.executable, "-c", code, bench.lake.storage_path, str(bench.folder / "elsewhere")]
+    arguments = [sys.executable, "-c", code, bench.lake.storage_path, str(bench.folder / "elsewhere"), *SILVER]
     subprocess.run(arguments, check=True, env=os.environ, timeout=300)
     assert versions(bench.lake) == before
 
@@ -180,7 +182,7 @@ def test_increments_equal_a_full_refresh(bench: Workbench) -> None:
     land(bench.lake, bars("BTCUSD", "5m", 390, 5, seed=2, provider="alpha_vantage"))
     land(bench.lake, bars("BTCUSD", "15m", 0, 40, seed=3))
     before = versions(bench.lake)
-    bench.run("run", "--select", "silver")
+    bench.run("run", "--select", *SILVER)
     after = versions(bench.lake)
     assert {name: after[name] - before[name] for name in ("market_data_enriched", "multi_timeframe_analysis")} == {
         "market_data_enriched": 1, "multi_timeframe_analysis": 1
@@ -190,12 +192,13 @@ def test_increments_equal_a_full_refresh(bench: Workbench) -> None:
     assert_same(silver(bench.lake), bench.refreshed())
 
 
+@pytest.mark.soak
 def test_a_restored_table_takes_its_bars_back(bench: Workbench) -> None:
     land(bench.lake, bars("ETHUSD", "5m", 60, 20, seed=1))
-    bench.run("run", "--select", "silver")
+    bench.run("run", "--select", *SILVER)
     newest = bench.lake.pin("raw_market_data_5m").version
     bench.lake.restore_table("raw_market_data_5m", version=newest - 1)
-    bench.run("run", "--select", "silver")
+    bench.run("run", "--select", *SILVER)
     eth = silver(bench.lake)["market_data_enriched"].query("asset_pair == 'ETHUSD'")
     assert len(eth) == 50
     assert_same(silver(bench.lake), bench.refreshed())
@@ -206,7 +209,7 @@ def test_a_snapshot_is_built_beside_what_is_live(bench: Workbench) -> None:
     live = silver(bench.lake)
     restated(bench.lake, "BTCUSD", "5m", 50)
     before = versions(bench.lake)
-    done = bench.run("run", "--select", "silver", snapshot="before-backtest")
+    done = bench.run("run", "--select", *SILVER, snapshot="before-backtest")
     assert versions(bench.lake) == before
     assert_same(silver(bench.lake, done.suffix), live)
 
