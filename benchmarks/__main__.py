@@ -41,7 +41,7 @@ def _table(name: str, *, quick: bool) -> str:
         "pruning": lambda: report.pruning_table(pruning.measure(year), year),
         "gaps": lambda: report.gaps_table(gaps.measure(year), year),
         "quality": lambda: report.quality_table(quality.measure(months)),
-        "transform": lambda: report.transform_table(transforms.measure(months, quarter // 3)),
+        "transform": lambda: report.transform_table(transforms.measure(months, quarter // 9)),
     }
     return makers[name]()
 

@@ -122,32 +122,22 @@ def pruning_table(results: Sequence[Query], days: int) -> str:
 
 def quality_table(results: Sequence[Check]) -> str:
     """Return the table of validation, with ratios to the ingestion or the hand-written pass of the same run."""
-    head = ["task", "by", "rows", "seconds", "ratio", "CPU s of the process", "Python MiB", "JVM MiB"]
-    rows = [
-        [
-            each.task,
-            each.who,
-            f"{each.rows:,}",
-            f"{each.seconds:.2f}",
-            f"{each.seconds / each.base:.2f}",
-            f"{each.run.usage.cpu_seconds:.0f}",
-            _mib(each.run.usage.python_peak),
-            _mib(each.run.usage.jvm_peak),
-        ]
-        for each in results
-    ]
-    return f"{_machine()}\n\n{_table(head, rows)}"
+    return _compared(results, "rows", 2)
 
 
 def transform_table(results: Sequence[Transformed]) -> str:
-    """Return the table of transforms, with the time of each over that of the hand-written job or the short history."""
-    head = ["task", "by", "bars", "seconds", "ratio", "CPU s of the process", "Python MiB", "JVM MiB"]
+    """Return the table of transforms, with ratios to the hand-written job or to the short history."""
+    return _compared(results, "bars", 1)
+
+
+def _compared(results: Sequence[Check] | Sequence[Transformed], counted: str, digits: int) -> str:
+    head = ["task", "by", counted, "seconds", "ratio", "CPU s of the process", "Python MiB", "JVM MiB"]
     rows = [
         [
             each.task,
             each.who,
             f"{each.rows:,}",
-            f"{each.seconds:.1f}",
+            f"{each.seconds:.{digits}f}",
             f"{each.seconds / each.base:.2f}",
             f"{each.run.usage.cpu_seconds:.0f}",
             _mib(each.run.usage.python_peak),
