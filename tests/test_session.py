@@ -67,7 +67,7 @@ def test_a_lake_in_s3_without_its_jars_names_the_command(spark, tmp_path, monkey
         started_without.setattr(session, "_running", replace(session._running, jar_sets=frozenset({"delta"})))
         with pytest.raises(SparkUnavailableError, match=rf"without the s3 jars; .*{command}"):
             lake.warm_up()
-        assert DeltaLakeManager(tmp_path, make_settings(tmp_path))._spark() is spark
+        assert DeltaLakeManager(tmp_path, make_settings(tmp_path)).spark() is spark
     (tmp_path / "jars").mkdir()
     (tmp_path / "jars" / "delta").symlink_to(DEFAULT_DIR / "delta")
     settings = make_settings(tmp_path, {"spark": {"jars_dir": str(tmp_path / "jars")}})
