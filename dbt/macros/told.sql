@@ -1,9 +1,9 @@
 {#- What the lakehouse tells the model or test that is about to run, found out from the logs of the lake: `source`, `pulses`,
     `rows`, `before` and `tested` are conditions on rows, `rebuild` is true or false, `location` an address,
-    `computed` the columns that a function adds. Where nothing is run, the answer is the `otherwise`. A table that is told
+    `computed` the columns that a function adds. Without the session the answer is the `otherwise`. A table that is told
     nothing must not be made. -#}
 {% macro told(name, otherwise='true') -%}
-  {%- if execute -%}
+  {%- if execute and env_var('LAKEHOUSE_DBT_SESSION', '') -%}
     {%- set answer = run_query('set lakehouse.dbt.' ~ name) -%}
     {%- if answer.rows[0][1] == '<undefined>' and model.config.materialized not in ('view', 'unit') -%}
       {{ exceptions.raise_compiler_error('nobody has told what to do: ' ~ name) }}
