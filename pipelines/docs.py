@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.config import PROJECT_ROOT, DeltaLakeSettings
 from pipelines.contracts import Column, Contract, RowRule, load_contracts
+from pipelines.generated import write_or_check
 from pipelines.markdown import code, codes, table
 
 DOCS = PROJECT_ROOT / "docs"
@@ -62,17 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
     parser.add_argument("--folder", type=Path, default=DOCS, help="where the pages are")
     given = parser.parse_args(arguments)
-    stale = [
-        (path, page)
-        for name, page in pages().items()
-        if not (path := given.folder / name).is_file() or path.read_text(encoding="utf-8") != page
-    ]
-    for path, page in stale:
-        if given.check:
-            sys.stderr.write(f"{path} is stale; run python -m pipelines.docs\n")
-        else:
-            path.write_text(page, encoding="utf-8")
-    return 1 if given.check and stale else 0
+    found = {given.folder / name: page for name, page in pages().items()}
+    return write_or_check(found, "pipelines.docs", check=given.check)
 
 
 def _section(contract: Contract) -> Iterator[str]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 MINIMUM_JAVA = 17
+# For queries of a few rows, of which compiling them is most of the work: interpreted, they take half the CPU.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 _JAVA_OPTIONS = "-XX:+UseParallelGC -XX:-UsePerfData"
 _LOG_CONFIG = """\
 rootLogger.level = {level}

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("lakehouse")
 
-# Of a few rows compiling the query is most of the work: interpreted, models take half the time.
-INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-
 _PRIVATE = ("LAKEHOUSE__", "ALPHA_VANTAGE", "ALPHAVANTAGE", "OANDA_", "FRED_", "AWS_")
 
 
@@ -138,7 +135,7 @@ def exchange() -> Iterator[Exchange]:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The one session of the process."""
-    from pipelines.session import get_spark, stop_spark
+    from pipelines.session import INTERPRETED, get_spark, stop_spark
 
     yield get_spark(Settings.model_validate({"spark": {"extra_conf": INTERPRETED}}))
     stop_spark()

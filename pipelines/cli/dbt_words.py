@@ -10,7 +10,7 @@ import click
 import yaml
 
 from pipelines.errors import ConfigError
-from pipelines.transform.runner import PROJECT
+from pipelines.transform.runner import PROJECT, project_variables
 
 # The lakehouse sets this one itself.
 _OWN = "schema_suffix"
@@ -57,7 +57,7 @@ def check_variables(text: str) -> dict[str, Any]:
         given = None
     if not isinstance(given, dict):
         raise ConfigError(f"--vars takes a YAML mapping, as '{{risk_free_rate: 0.04}}', not {text!r}")
-    names = [name for name in yaml.safe_load((PROJECT / "dbt_project.yml").read_text("utf-8"))["vars"] if name != _OWN]
+    names = [name for name in project_variables() if name != _OWN]
     for name in given:
         if name not in names:
             close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)

@@ -165,7 +165,7 @@ def _record(ready: Prepared, done: DbtRun, request: Request) -> None:
     made = {node.name for node in done.nodes if node.kind == "model" and node.ok}
     tests = {node.name: node for node in done.nodes if node.kind == "test"}
     results = [
-        _result(ready, node, [tests[name] for name in ready.project.tests_of(node) if name in tests])
+        _result(ready, node, [tests[test.name] for test in ready.project.tests_of(node) if test.name in tests])
         for node in ready.project.models()
         if node.name in made and not is_view(node)
     ]

@@ -38,15 +38,10 @@ def fill(spark: SparkSession, manager: DeltaLakeManager, pins: Mapping[str, Pin]
         spark.sql(f"create database {_quoted(database)}")
     for table, contract in source_tables().items():
         spark.sql(f"create view {_quoted(BRONZE)}.{_quoted(table)} as {_select(contract, pins.get(table))}")
-    for layer in LAYERS:
-        register_layer(spark, manager, layer + suffix)
-
-
-def register_layer(spark: SparkSession, manager: DeltaLakeManager, schema: str) -> None:
-    """Register the tables that a layer has."""
-    layer = manager.layer(schema)
-    for name in layer.names():
-        spark.sql(f"create table {_quoted(schema)}.{_quoted(name)} using delta location '{layer.spark_uri(name)}'")
+    for schema in (layer + suffix for layer in LAYERS):
+        layer = manager.layer(schema)
+        for name in layer.names():
+            spark.sql(f"create table {_quoted(schema)}.{_quoted(name)} using delta location '{layer.spark_uri(name)}'")
 
 
 def _select(contract: Contract, pin: Pin | None) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
     from dbt.contracts.graph.nodes import Exposure, ModelNode
 
+    from pipelines.transform.project import TestNode
+
 _INTRODUCTION = """\
 # Data dictionary: silver and gold
 
@@ -88,7 +90,7 @@ def _section(project: Project, node: ModelNode) -> Iterator[str]:
     yield f"- Made from {codes(read)}"
     if cuts := node.config.get("partition_by"):
         yield f"- Partitions: {codes(cuts)}"
-    yield f"- Checks: {', '.join(_checks(project.manifest, node))}"
+    yield f"- Checks: {', '.join(_checks(project, node))}"
     yield ""
     columns = list(node.columns.values())
     rows = [(f"`{column.name}`", f"`{column.data_type}`", _flat(column.description)) for column in columns]
@@ -100,20 +102,18 @@ def _section(project: Project, node: ModelNode) -> Iterator[str]:
     yield from table(header, ([*row, warm_up.get(c.name, "")] for row, c in zip(rows, columns, strict=True)))
 
 
-def _checks(manifest: Manifest, node: ModelNode) -> list[str]:
+def _checks(project: Project, node: ModelNode) -> list[str]:
     """Return the tests of a model in words, sorted: what each is of, or the name of one that is by itself."""
-    from dbt.contracts.graph.nodes import GenericTestNode, SingularTestNode  # noqa: PLC0415 - dbt is slow to import
+    return sorted({_check(test) for test in project.tests_of(node)})
 
-    found: set[str] = set()
-    for test in manifest.nodes.values():
-        if node.unique_id not in test.depends_on_nodes:
-            continue
-        if isinstance(test, GenericTestNode):
-            column = f" (`{test.column_name}`)" if test.column_name else ""
-            found.add(test.test_metadata.name.replace("_", " ") + column)
-        elif isinstance(test, SingularTestNode):
-            found.add(test.name.replace("_", " "))
-    return sorted(found)
+
+def _check(test: TestNode) -> str:
+    from dbt.contracts.graph.nodes import SingularTestNode  # noqa: PLC0415 - dbt is slow to import
+
+    if isinstance(test, SingularTestNode):
+        return test.name.replace("_", " ")
+    column = f" (`{test.column_name}`)" if test.column_name else ""
+    return test.test_metadata.name.replace("_", " ") + column
 
 
 def _read_by(manifest: Manifest, exposure: Exposure) -> list[str]:

@@ -6,22 +6,17 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from pipelines.contracts import PARTITION_PREFIX
 from pipelines.errors import UnknownAssetError
 from pipelines.instruments import load_registry
 from pipelines.transform.marks import Facts
 
 if TYPE_CHECKING:
-    from pipelines.storage import DeltaLakeManager
     from pipelines.storage.travel.pins import Pin
 
-_BY_ASSET = PARTITION_PREFIX + "asset_pair"
 
-
-def facts_of(manager: DeltaLakeManager, pins: Mapping[str, Pin]) -> Facts:
+def facts_of(pins: Mapping[str, Pin]) -> Facts:
     """Return a digest of the facts of every asset pair in the pinned tables of bronze."""
-    tables = [table for table, pin in pins.items() if _BY_ASSET in pin.columns]
-    return digests({asset for table in tables for asset in manager.assets(table)})
+    return digests({asset for pin in pins.values() for asset in pin.assets})
 
 
 def digests(assets: Iterable[str]) -> Facts:

@@ -95,7 +95,7 @@ class Planner:
         self._project = project
         self._plans: dict[str, Plan] = {}
         self._marks: dict[str, Mark | None] = {}
-        self._facts = facts_of(manager, pins)
+        self._facts = facts_of(pins)
 
     def plan(self, unique_id: str) -> Plan | None:
         """Return what the model has to do now, after all it is made from; None if it is not a table.

@@ -13,7 +13,9 @@ from pipelines.transform.functions import FUNCTIONS
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
-    from dbt.contracts.graph.nodes import ModelNode
+    from dbt.contracts.graph.nodes import GenericTestNode, ModelNode, SingularTestNode
+
+    TestNode = GenericTestNode | SingularTestNode
 
 _VARIABLE = re.compile(r"""\bvar\(\s*['"](\w+)['"]""")
 # What of a model's configuration says how its rows lie and which of them are made anew.
@@ -100,20 +102,21 @@ class Project:
 
     def tested_by(self, unique_id: str) -> ModelNode | None:
         """Return the model that a test is about; None if it is about several, or if the node is no test."""
-        about = self._tested.get(unique_id, ())
+        test = self._tests.get(unique_id)
+        about = [] if test is None else [model for name in test.depends_on.nodes if (model := self.model(name))]
         return about[0] if len(about) == 1 else None
 
-    def tests_of(self, node: ModelNode) -> list[str]:
-        """Return the names of the tests that are about a model, by itself or with others."""
-        return [self.manifest.nodes[name].name for name, about in self._tested.items() if node in about]
+    def tests_of(self, node: ModelNode) -> list[TestNode]:
+        """Return the tests that are about a model, by itself or with others."""
+        return [test for test in self._tests.values() if node.unique_id in test.depends_on.nodes]
 
     @cached_property
-    def _tested(self) -> dict[str, list[ModelNode]]:
-        """The models that each test is about."""
+    def _tests(self) -> dict[str, TestNode]:
+        """Every test of tables and views, by its id."""
         from dbt.contracts.graph.nodes import GenericTestNode, SingularTestNode  # noqa: PLC0415 - dbt is slow to import
 
         return {
-            unique_id: [model for name in node.depends_on.nodes if (model := self.model(name))]
+            unique_id: node
             for unique_id, node in self.manifest.nodes.items()
             if isinstance(node, GenericTestNode | SingularTestNode)
         }

@@ -171,11 +171,14 @@ def prepare(
     suffix = suffix_of(as_of, snapshot)
     given, variables = _with_variables(arguments, suffix)
     pins = _pins(manager, as_of, snapshot)
-    values = yaml.safe_load((PROJECT / "dbt_project.yml").read_text("utf-8"))["vars"]
-    if variables:
-        values |= json.loads(variables[1])
-    project = Project(parsed(variables), values)
+    values = json.loads(variables[1]) if variables else {}
+    project = Project(parsed(variables), project_variables() | values)
     return given, Prepared(manager, pins, project, Planner(manager, pins, project), variables, suffix)
+
+
+def project_variables() -> dict[str, Any]:
+    """Return the variables of dbt's project with their defaults."""
+    return dict(yaml.safe_load((PROJECT / "dbt_project.yml").read_text("utf-8"))["vars"])
 
 
 def suffix_of(as_of: Instant | None, snapshot: str | None) -> str:

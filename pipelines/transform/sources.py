@@ -15,6 +15,7 @@ import yaml
 
 from pipelines.config import PROJECT_ROOT
 from pipelines.contracts import Column, Contract, contract_for, load_contracts
+from pipelines.generated import write_or_check
 from pipelines.transform import indicators, trades
 
 MODELS = PROJECT_ROOT / "dbt" / "models"
@@ -66,18 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     parser.add_argument("--models", type=Path, default=MODELS, help="the folder of dbt's models")
     given = parser.parse_args(arguments)
-    stale = [
-        (path, page)
-        for name, page in pages().items()
-        if not (path := given.models / name).is_file() or path.read_text(encoding="utf-8") != page
-    ]
-    for path, page in stale:
-        if given.check:
-            sys.stderr.write(f"{path} is stale; run python -m pipelines.transform.sources\n")
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(page, encoding="utf-8")
-    return 1 if given.check and stale else 0
+    found = {given.models / name: page for name, page in pages().items()}
+    return write_or_check(found, "pipelines.transform.sources", check=given.check)
 
 
 def _staging_page() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipelines.session import INTERPRETED
 from pipelines.transform.extent import EVERYTHING
 from pipelines.transform.plan import Plan, Planner
 
@@ -19,9 +20,8 @@ OnNode = Callable[[str, int, int], None]
 _MARK = "spark.databricks.delta.commitInfo.userMetadata"
 # A run that finds no rows in what has changed leaves its mark all the same.
 _ALWAYS_COMMIT = {"spark.databricks.delta.skipRecordingEmptyCommits": "false"}
-# Of so few rows compiling a query is most of the work: interpreted, a run takes half the CPU.
-FEW_ROWS = 500_000
-_INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+# Up to so many rows of bronze queries are interpreted.
+_FEW_ROWS = 500_000
 _TOLD = "lakehouse.dbt."
 _NOTHING = dict.fromkeys([*Plan("", "").told(), "tested"], "")
 
@@ -73,7 +73,7 @@ def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bo
         Exception: what went wrong in planning, once dbt has ended.
     """
     teller = Teller(spark, planner, on_node, whole=whole)
-    wanted = _ALWAYS_COMMIT | (_INTERPRETED if rows <= FEW_ROWS else {})
+    wanted = _ALWAYS_COMMIT | (INTERPRETED if rows <= _FEW_ROWS else {})
     before = {name: str(spark.conf.get(name)) for name in wanted}
     _set(spark, wanted)
     try:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipelines.storage.lake import Lake
 
 # What a restore and a repair call themselves in the log, with either engine.
-_UNDOING = {"RESTORE", "FSCK"}
+UNDOING = {"RESTORE", "FSCK"}
 
 
 def undone_since(lake: Lake, table_name: str, version: int) -> bool:
@@ -31,4 +31,4 @@ def undone_since(lake: Lake, table_name: str, version: int) -> bool:
     since = table.version() - version
     later = table.history(since)
     # What a clean-up took out of the log can no longer be told.
-    return len(later) < since or any(entry.get("operation") in _UNDOING for entry in later)
+    return len(later) < since or any(entry.get("operation") in UNDOING for entry in later)

@@ -13,6 +13,7 @@ from deltalake.exceptions import DeltaError
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import StorageError
 from pipelines.storage.files import file_actions, store_of
+from pipelines.storage.recovery.undone import UNDOING
 from pipelines.storage.scan import execute, literal, physical_schema, quoted
 from pipelines.storage.travel.moments import Moment, open_at
 from pipelines.timeframes import EPOCH, parse_instant
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     from pipelines.storage.lake import Lake
 
 _ASSET = PARTITION_PREFIX + "asset_pair"
-# These may say of files that they change no data.
-_UNDOING = {"RESTORE", "FSCK"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
     """A version of a table that was not made anew in between, as `table_id` tells.
 
-    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows, and
-    `rows` is how many the log tells of.
+    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows.
+    `rows` is how many the log tells of, and `assets` of which asset pairs: none where these do not partition the table.
     """
 
     table_id: str
@@ -42,18 +41,22 @@ class Pin:
     columns: tuple[str, ...]
     ingested_by: datetime | None
     rows: int
+    assets: frozenset[str]
 
 
 def pin(lake: Lake, table_name: str, when: Moment) -> Pin:
     """Return the version of a table at a moment; errors are those of `open_at`."""
     view = open_at(lake, table_name, when)
+    files = file_actions(view.table)
+    by_asset = f"partition.{_ASSET}"
     return Pin(
         table_id=str(view.table.metadata().id),
         version=view.table.version(),
         address=lake.root.spark_uri(table_name),
         columns=tuple(physical_schema(view.table).names),
         ingested_by=view.ingested_by,
-        rows=sum(rows or 0 for rows in file_actions(view.table)["num_records"].to_pylist()),
+        rows=sum(rows or 0 for rows in files["num_records"].to_pylist()),
+        assets=frozenset(files[by_asset].to_pylist() if by_asset in files.column_names else ()) - {None},
     )
 
 
@@ -125,7 +128,8 @@ def _commit(lake: Lake, table_name: str, version: int) -> list[dict[str, Any]] |
 
 
 def _touched(actions: list[dict[str, Any]], event_time: str | None) -> Iterator[tuple[str | None, datetime]]:
-    undoing = any(action.get("commitInfo", {}).get("operation") in _UNDOING for action in actions)
+    # These may say of files that they change no data.
+    undoing = any(action.get("commitInfo", {}).get("operation") in UNDOING for action in actions)
     for action in actions:
         for kind in ("add", "remove"):
             if (file := action.get(kind)) and (undoing or file.get("dataChange", True)):
