@@ -185,6 +185,62 @@ def _none_if_blank(value: object) -> object:
 Secret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
 
 
+class TopicSettings(Section):
+    """What a topic's messages are, and how the topic is created."""
+
+    dataset: str
+    format: Literal["json", "avro"] = "json"
+    partitions: int = Field(default=3, ge=1)
+    retention_hours: float = Field(default=168.0, gt=0)
+
+
+def _default_topics() -> dict[str, TopicSettings]:
+    ticks = {"crypto_ticks": 6, "equities_ticks": 6, "bonds_data": 1}
+    others = {
+        "market.stocks": "raw_market_data",
+        "news.sentiment": "raw_news_sentiment",
+        "ai.decisions": "raw_ai_decisions",
+        "trade.executions": "raw_trade_executions",
+    }
+    found = {name: TopicSettings(dataset="raw_market_ticks", partitions=count) for name, count in ticks.items()}
+    return found | {name: TopicSettings(dataset=dataset) for name, dataset in others.items()}
+
+
+class StreamingSettings(Section):
+    """Kafka, and how its messages land in bronze."""
+
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: Secret = None
+    ssl_ca_file: str | None = None
+    ssl_certificate_file: str | None = None
+    ssl_key_file: str | None = None
+    ssl_key_password: Secret = None
+    trigger_seconds: float = Field(default=5.0, gt=0)
+    starting_offsets: Literal["earliest", "latest"] = "earliest"
+    max_messages_per_batch: int = Field(default=200_000, ge=1)
+    max_message_bytes: int = Field(default=1_000_000, ge=1)
+    bar_delay_seconds: float = Field(default=2.0, ge=0)
+    lateness_minutes: float = Field(default=10.0, ge=0)
+    future_seconds: float = Field(default=60.0, ge=0)
+    heal_hours: float = Field(default=24.0, ge=0)
+    compact_minutes: float = Field(default=5.0, ge=0)
+    dlq_topic: str | None = "lakehouse.dlq"
+    topics: dict[str, TopicSettings] = Field(default_factory=_default_topics)
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        given = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("sasl") and None in given:
+            raise ValueError(
+                f"{self.security_protocol} needs sasl_mechanism, sasl_username and sasl_password; set the last with "
+                f"{ENV_PREFIX}STREAMING__SASL_PASSWORD"
+            )
+        return self
+
+
 class ProviderSettings(Section):
     """What every provider can be told; a provider without network ignores most of it."""
 
@@ -274,6 +330,7 @@ class Settings(Section):
     dlq: DlqSettings = DlqSettings()
     quality: QualitySettings = QualitySettings()
     transform: TransformSettings = TransformSettings()
+    streaming: StreamingSettings = StreamingSettings()
     costs: CostSettings = CostSettings()
     providers: ProvidersSettings = ProvidersSettings()
 

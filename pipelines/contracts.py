@@ -283,7 +283,10 @@ def _set_rules(columns: Sequence[Column]) -> Iterator[RowRule]:
     for column in columns:
         if column.allowed and column.provided == "source" and not column.partition:
             values = ", ".join(f"'{value}'" for value in column.allowed)
-            yield RowRule(f"unknown {column.name}", f"{column.name} IN ({values})", "error", check_constraint=True)
+            # A constraint that comes out as null is broken.
+            or_none = "" if column.required else f"{column.name} IS NULL OR "
+            rule = f"{or_none}{column.name} IN ({values})"
+            yield RowRule(f"unknown {column.name}", rule, "error", check_constraint=True)
 
 
 def _custom(part: SchemaObject | SchemaProperty | DataQuality) -> dict[str, str]:

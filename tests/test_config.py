@@ -65,6 +65,45 @@ def test_vendor_names_of_keys_work_and_secrets_do_not_show(config: Path) -> None
     assert load_settings(config, environ={"ALPHA_VANTAGE_API_KEY": ""}).providers.alpha_vantage.api_key is None
 
 
+SASL = {
+    "LAKEHOUSE__STREAMING__SECURITY_PROTOCOL": "sasl_ssl",
+    "LAKEHOUSE__STREAMING__SASL_MECHANISM": "SCRAM-SHA-512",
+    "LAKEHOUSE__STREAMING__SASL_USERNAME": "me",
+    "LAKEHOUSE__STREAMING__SASL_PASSWORD": "sesame",
+    "LAKEHOUSE__STREAMING__SSL_KEY_PASSWORD": "simsim",
+}
+
+
+def test_passwords_of_kafka_come_from_the_environment_and_do_not_show(config: Path) -> None:
+    settings = load_settings(config, environ=SASL)
+    assert settings.streaming.sasl_password is not None
+    assert settings.streaming.sasl_password.get_secret_value() == "sesame"
+    assert settings.streaming.ssl_key_password is not None
+    assert settings.streaming.ssl_key_password.get_secret_value() == "simsim"
+    for shown in (repr(settings), str(settings.streaming), str(settings.model_dump()), settings.model_dump_json()):
+        assert "sasl_password" in shown
+        assert "sesame" not in shown
+        assert "simsim" not in shown
+
+
+@pytest.mark.parametrize("lost", ["SASL_MECHANISM", "SASL_USERNAME", "SASL_PASSWORD"])
+@pytest.mark.parametrize("protocol", ["sasl_ssl", "sasl_plaintext"])
+def test_sasl_is_whole_or_not_wanted(config: Path, lost: str, protocol: str) -> None:
+    environ = {name: value for name, value in SASL.items() if not name.endswith(lost)}
+    environ["LAKEHOUSE__STREAMING__SECURITY_PROTOCOL"] = protocol
+    with pytest.raises(ConfigError, match="needs sasl_mechanism, sasl_username and sasl_password") as error:
+        load_settings(config, environ=environ)
+    assert "LAKEHOUSE__STREAMING__SASL_PASSWORD" in str(error.value)
+    assert "sesame" not in str(error.value)
+    environ["LAKEHOUSE__STREAMING__SECURITY_PROTOCOL"] = "ssl"
+    assert load_settings(config, environ=environ).streaming.security_protocol == "ssl"
+
+
+def test_a_password_of_kafka_that_is_empty_is_none(config: Path) -> None:
+    with pytest.raises(ConfigError, match="needs sasl_mechanism"):
+        load_settings(config, environ=SASL | {"LAKEHOUSE__STREAMING__SASL_PASSWORD": ""})
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -73,6 +112,9 @@ def test_vendor_names_of_keys_work_and_secrets_do_not_show(config: Path) -> None
         ("ingest: {chunk_rows: many}", ["config.local.yaml", "ingest.chunk_rows", "integer"]),
         ("ingest: {chunk_rows: 0}", ["config.local.yaml", "ingest.chunk_rows", "greater than or equal to 1"]),
         ("delta_lake: {partition_granularity: {1m: week}}", ["config.local.yaml", "partition_granularity"]),
+        ("streaming: {topics: {x: {format: json}}}", ["streaming.topics.x.dataset", "required"]),
+        ("streaming: {topics: {x: {dataset: y, format: xml}}}", ["config.local.yaml", "streaming.topics.x.format"]),
+        ("streaming: {security_protocol: tls}", ["config.local.yaml", "streaming.security_protocol", "sasl_ssl"]),
         ("zzz: 1", ["config.local.yaml", "zzz", "valid here", "delta_lake"]),
         ("[]", ["config.local.yaml", "mapping"]),
         ("a: [", ["config.local.yaml", "not valid YAML"]),

@@ -13,7 +13,10 @@ from pipelines.contracts import arrow_type, contract_for, load_contracts
 from pipelines.errors import ConfigError, ContractError
 from pipelines.timeframes import Timeframe
 
-BRONZE = ["raw_market_data", "raw_news_sentiment", "raw_ai_decisions", "raw_trade_executions", "macro_indicators"]
+BRONZE = [
+    "raw_market_data", "raw_market_ticks", "raw_news_sentiment", "raw_ai_decisions", "raw_trade_executions",
+    "macro_indicators",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BRONZE)

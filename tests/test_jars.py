@@ -100,12 +100,12 @@ def test_the_sets_do_not_bring_what_spark_has_in_another_version():
     """The class path has our jars first: another version of a library there would be forced upon Spark."""
     own = Path(pyspark.__file__).parent / "jars"
     shipped = {path.name.rpartition("-")[0]: path.name for path in own.glob("*.jar")}
-    ours = {path.name.rpartition("-")[0]: path.name for path in jars.jar_paths(["delta", "s3"])}
+    ours = {path.name.rpartition("-")[0]: path.name for path in jars.jar_paths(["delta", "s3", "kafka"])}
     assert {name: jar for name, jar in ours.items() if shipped.get(name, jar) != jar} == {}
 
 
 def test_the_real_jars_are_there_each_once():
-    names = [path.name for path in jars.jar_paths(["delta", "s3"])]
-    for wanted in ("delta-spark", "hadoop-aws", "lakehouse-log-store"):
+    names = [path.name for path in jars.jar_paths(["delta", "s3", "kafka"])]
+    for wanted in ("delta-spark", "hadoop-aws", "lakehouse-log-store", "spark-sql-kafka", "spark-avro"):
         assert any(name.startswith(wanted) for name in names), wanted
     assert len(names) == len(set(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +41,8 @@ def _visible(settings: Settings) -> dict[str, Any]:
 def _hidden(value: object) -> object:
     if isinstance(value, Mapping):
         return {str(name): _hidden(part) for name, part in value.items()}
+    if isinstance(value, Enum):
+        return value.value
     return "***" if isinstance(value, SecretStr) else value
 
 

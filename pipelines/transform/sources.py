@@ -25,12 +25,14 @@ BAR = (
     "asset_pair", "timeframe", "timestamp", "open", "high", "low", "close", "volume", "provider", "price_side",
     "is_adjusted", "is_derived", "ingested_at",
 )  # fmt: skip
+# What models read of ticks are the bars that are made of them.
+_UNREAD = frozenset({"raw_market_ticks"})
 _HEADER = "# Written by `python -m pipelines.transform.sources`; edit what it is made from ({}), not this file.\n"
 
 
 def source_contracts() -> list[Contract]:
-    """Return the contracts of bronze, in the order of their files: all but the lakehouse's own logs."""
-    return [contract for contract in load_contracts().values() if not contract.is_log]
+    """Return the contracts of bronze that models read, in the order of their files."""
+    return [each for each in load_contracts().values() if not each.is_log and each.id not in _UNREAD]
 
 
 def source_tables() -> dict[str, Contract]:

@@ -357,6 +357,24 @@ OTHERS: dict[str, tuple[dict[str, list[Any]], list[str]]] = {
         },
         ["quantity not positive", "unknown side; price out of bounds"],
     ),
+    "raw_market_ticks": (
+        {
+            "asset_pair": ["BTCUSD"] * 3,
+            "timestamp": [FIRST] * 3,
+            "price": [5.0, 5.0, 5e6],
+            "volume": [None, -1.0, 1.0],
+            "bid": [4.0, 6.0, None],
+            "ask": [4.0, 5.0, None],
+            "side": ["buy", None, "hold"],
+            "tick_id": ["a", "a", "b"],
+            "provider": ["coinbase"] * 3,
+            "kafka_topic": ["t"] * 3,
+            "kafka_partition": [0] * 3,
+            "kafka_offset": [0, 1, 2],
+            "kafka_timestamp": [FIRST] * 3,
+        },
+        ["negative volume; bid above ask", "unknown side; price out of bounds"],
+    ),
     "macro_indicators": (
         {
             "series_id": ["DGS10", None, "DGS10"],
