@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pipelines.frames import Frame
     from pipelines.storage.engines import Engine
+    from pipelines.storage.files import Partition
     from pipelines.storage.recovery.findings import FsckReport
     from pipelines.storage.recovery.rebuilds import Rebuilds
     from pipelines.storage.recovery.repair import RepairResult
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pipelines.storage.upkeep.optimize import OptimizeResult
     from pipelines.storage.upkeep.vacuum import VacuumResult
     from pipelines.storage.writing.append import Appender
+    from pipelines.storage.writing.marks import Placement
     from pipelines.storage.writing.merge import MergeResult
 
 _BY_ASSET = "partition.partition_asset_pair"
@@ -70,6 +72,7 @@ class DeltaLakeManager:
         self._lake = Lake(lake_root(storage_path or self.settings.resolve(self.settings.delta_lake.storage_path)))
 
         self._ensured: set[tuple[str, bool]] = set()
+        self._granularities: dict[str, str | None] = {}
 
     @property
     def storage_path(self) -> str:
@@ -143,7 +146,15 @@ class DeltaLakeManager:
         """
         creation.check_origin(self._lake, synthetic=synthetic)
 
-    def append(self, table_name: str, data: pa.Table, run_id: str, *, synthetic: bool = False) -> AppendResult:
+    def append(
+        self,
+        table_name: str,
+        data: pa.Table,
+        run_id: str,
+        *,
+        synthetic: bool = False,
+        placement: Placement | None = None,
+    ) -> AppendResult:
         """Append rows idempotently: repeated rows are dropped, changed ones land as new versions.
 
         Args:
@@ -151,15 +162,38 @@ class DeltaLakeManager:
             data: every column of the contract but those that storage adds (run_id, ingested_at, partition_*).
             run_id: the run that lands the rows.
             synthetic: whether the rows are made up; a lake holds either kind only.
+            placement: for the rows of a message log, see `storage.writing.marks`; needs the embedded engine.
 
         Raises:
             ContractError: unknown table, or the data does not fit its contract.
             MixedOriginError: synthetic and real data would share a lake.
             ConcurrentWriteError: other writers were faster on every attempt.
+            MarkedAheadError: the log has been read on by another process.
             StorageError: it could not be written; nothing was committed.
         """
         self.ensure_table(table_name, synthetic=synthetic)
-        return self._appender.append(table_name, contract_for(table_name), data, run_id)
+        return self._appender.append(table_name, contract_for(table_name), data, run_id, placement)
+
+    def partitions_of(self, table_name: str, rows: pa.Table) -> set[Partition]:
+        """Return the partitions of a table that rows fall into: values of its partition columns, as its log has them.
+
+        Raises:
+            TableNotFoundError: no such table; names the nearest.
+        """
+        from pipelines.storage.partitions import partitions_of  # noqa: PLC0415 - reading never needs it
+
+        # A table keeps the one that it was made with.
+        if table_name not in self._granularities:
+            self._granularities[table_name] = creation.property_of(self._lake.open(table_name), creation.GRANULARITY)
+        return partitions_of(rows, contract_for(table_name), self._granularities[table_name])
+
+    def marks(self, table_name: str, topic: str, names: Iterable[object]) -> dict[object, int]:
+        """Return what was committed with rows of a topic, by name: of a partition its next offset; empty if none."""
+        if not self.exists(table_name):
+            return {}
+        from pipelines.storage.writing.marks import marks_of  # noqa: PLC0415 - only streams have them
+
+        return marks_of(self._lake.open(table_name), topic, names)
 
     def newest_versions(self, table_name: str, rows: pa.Table) -> pa.Table | None:
         """Return the newest stored version of the keys of some rows: keys, values and `ingested_at`; no JVM.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -22,11 +22,15 @@ TRANSACTION_APP = "lakehouse-ingest"
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What makes a commit ours and the next one: a tag to find it by, and the transaction after those of `seen`."""
+    """What makes a commit ours and the next one: a tag to find it by, and the transaction after those of `seen`.
+
+    Further transactions that go with it are `marks`: numbers by application.
+    """
 
     tag: str
     transaction: int
     seen: int
+    marks: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -44,7 +48,7 @@ class Engine(Protocol):
             table: open at version `ticket.seen`.
             table_name: its name.
             contract: what the rows keep to.
-            rows: all physical columns of the contract, partition columns included.
+            rows: all physical columns of the contract, partition columns included; none where only marks are set.
             ticket: goes into the commit.
 
         Raises:

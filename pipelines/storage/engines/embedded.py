@@ -20,6 +20,7 @@ from pipelines.storage.creation import CODEC, property_of
 from pipelines.storage.delta_rs import KEEP_LOG
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.faults import explain
+from pipelines.storage.files import partition_columns
 from pipelines.storage.results import Merged, Rewritten
 from pipelines.storage.scan import literal, quoted
 from pipelines.storage.undeclared import contract_of
@@ -48,18 +49,30 @@ class EmbeddedEngine(Engine):
 
     @override
     def append(self, table: DeltaTable, table_name: str, contract: Contract, rows: pa.Table, ticket: Ticket) -> None:
+        numbers = {TRANSACTION_APP: ticket.transaction, **ticket.marks}
+        # No retry of its own: what was decided upon this version holds for no other.
+        commit = CommitProperties(
+            custom_metadata={"userMetadata": ticket.tag},
+            max_commit_retries=0,
+            app_transactions=[Transaction(app, number) for app, number in numbers.items()],
+        )
         try:
+            if not rows.num_rows:
+                table.create_write_transaction(
+                    [],
+                    mode="append",
+                    schema=table.schema(),
+                    partition_by=partition_columns(table) or None,
+                    commit_properties=commit,
+                    post_commithook_properties=KEEP_LOG,
+                )
+                return
             write_deltalake(
                 table,
                 rows,
                 mode="append",
                 writer_properties=writer_properties(table),
-                # No retry of its own: what was decided upon this version holds for no other.
-                commit_properties=CommitProperties(
-                    custom_metadata={"userMetadata": ticket.tag},
-                    max_commit_retries=0,
-                    app_transactions=[Transaction(TRANSACTION_APP, ticket.transaction)],
-                ),
+                commit_properties=commit,
                 post_commithook_properties=KEEP_LOG,
             )
         except CommitFailedError:

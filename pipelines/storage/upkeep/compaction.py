@@ -9,7 +9,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -26,6 +28,7 @@ from pipelines.storage.faults import explain
 from pipelines.storage.files import DataFile, Partition, live_files, partition_columns, store_of
 from pipelines.storage.results import Rewritten
 from pipelines.storage.scan import physical_schema
+from pipelines.storage.stores.locks import turn
 from pipelines.storage.upkeep.file_statistics import indexed_columns, statistics
 from pipelines.storage.upkeep.zorder import zordered
 
@@ -42,11 +45,16 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How files are to be: about `target_bytes` each, rows ordered by `order`; `rewrite_all` even single files."""
+    """How files are to be: about `target_bytes` each, rows ordered by `order`; `rewrite_all` even single files.
+
+    `sparing` leaves a file alone that is larger than all smaller ones of its partition together: so a row is rewritten
+    only a few times, however often that is done while files come, and there are a few files more.
+    """
 
     target_bytes: int
     order: tuple[str, ...]
     rewrite_all: bool = False
+    sparing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,19 @@ class _Rewrite:
     new: AddAction
 
 
-def compact(lake: Lake, table_name: str, chosen: frozenset[Partition] | None, layout: Layout) -> Rewritten:
+def compact(
+    lake: Lake,
+    table_name: str,
+    chosen: frozenset[Partition] | None,
+    layout: Layout,
+    *,
+    beside_writers: bool = False,
+) -> Rewritten:
     """Rewrite the small files of the chosen partitions (None: all) and commit once.
 
     Files of one partition are grouped up to the target size, and a group is held in memory; an ordered rewrite takes
-    a partition as one group. Rows that others append meanwhile stay.
+    a partition as one group. Rows that others append meanwhile stay. The caller has the table's turn, unless it is done
+    beside writers: then it is taken for the commit alone, and they go on while files are rewritten.
 
     Raises:
         ConcurrentWriteError: others removed some of the files meanwhile.
@@ -77,7 +93,8 @@ def compact(lake: Lake, table_name: str, chosen: frozenset[Partition] | None, la
     try:
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             done.extend(pool.map(rewriter.rewrite, groups))
-        version = _commit(lake, table_name, table, done)
+        with turn(lake.root, table_name) if beside_writers else nullcontext():
+            version = _commit(lake, table_name, table, done)
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise StorageError(explain(error, f"cannot compact {table_name}")) from error
     old = [file for each in done for file in each.old]
@@ -99,14 +116,16 @@ def _groups(
         if chosen is None or file.partition in chosen:
             by_partition[file.partition].append(file)
     for members in by_partition.values():
-        yield from ([tuple(members)] if layout.rewrite_all else _binned(members, layout.target_bytes))
+        yield from ([tuple(members)] if layout.rewrite_all else _binned(members, layout))
 
 
-def _binned(files: list[DataFile], target: int) -> Iterator[tuple[DataFile, ...]]:
+def _binned(files: list[DataFile], layout: Layout) -> Iterator[tuple[DataFile, ...]]:
     """Yield groups of at least two files below the target size, each about as large as the target."""
+    target = layout.target_bytes
+    small = sorted((file for file in files if file.size < target), key=lambda file: (file.size, file.path))
     group: list[DataFile] = []
     filled = 0
-    for file in sorted((file for file in files if file.size < target), key=lambda file: (file.size, file.path)):
+    for file in _worth_it(small) if layout.sparing else small:
         if filled + file.size > target and len(group) > 1:
             yield tuple(group)
             group, filled = [], 0
@@ -114,6 +133,13 @@ def _binned(files: list[DataFile], target: int) -> Iterator[tuple[DataFile, ...]
         filled += file.size
     if len(group) > 1:
         yield tuple(group)
+
+
+def _worth_it(files: Sequence[DataFile]) -> Sequence[DataFile]:
+    """Return files, smallest first, up to the last that is not larger than all before it together."""
+    below = accumulate((file.size for file in files), initial=0)
+    fits = [number for number, (file, before) in enumerate(zip(files, below, strict=False)) if file.size <= before]
+    return files[: fits[-1] + 1] if fits else ()
 
 
 class _Rewriter:

@@ -16,7 +16,8 @@ from pipelines.storage.engines.base import TRANSACTION_APP, Ticket
 from pipelines.storage.partitions import add_partitions
 from pipelines.storage.results import AppendResult
 from pipelines.storage.stores.locks import turn
-from pipelines.storage.writing.dedupe import Decision, decide
+from pipelines.storage.writing.dedupe import Decision
+from pipelines.storage.writing.marks import ByKey, Placement
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
@@ -38,8 +39,17 @@ class Appender:
         self._engine = engine
         self._retries = retries
 
-    def append(self, table_name: str, contract: Contract, data: pa.Table, run_id: str) -> AppendResult:
+    def append(
+        self, table_name: str, contract: Contract, data: pa.Table, run_id: str, placement: Placement | None = None
+    ) -> AppendResult:
         """Append the rows that the table does not have yet.
+
+        Args:
+            table_name: is there.
+            contract: the table's.
+            data: source and edge columns.
+            run_id: the run that lands the rows.
+            placement: decides what is written, and which marks with it; by default new and changed keys.
 
         Raises:
             ContractError: columns are missing, unknown or of a wrong type.
@@ -48,18 +58,20 @@ class Appender:
         """
         batch = conform(data, contract)
         with turn(self._lake.root, table_name):
-            return self._append(table_name, contract, batch, run_id)
+            return self._append(table_name, contract, batch, run_id, placement or ByKey())
 
-    def _append(self, table_name: str, contract: Contract, batch: pa.Table, run_id: str) -> AppendResult:
+    def _append(
+        self, table_name: str, contract: Contract, batch: pa.Table, run_id: str, placement: Placement
+    ) -> AppendResult:
         tag = uuid.uuid4().hex
         for attempt in range(self._retries + 1):
             table = self._lake.open(table_name)
             granularity = property_of(table, GRANULARITY)
-            decision = decide(table, contract, batch, granularity, utc_now())
+            decision, marks = placement.place(table, contract, batch, granularity, utc_now())
             version = table.version()
-            if decision.rows.num_rows:
+            if decision.rows.num_rows or marks:
                 rows = _complete(decision, contract, granularity, run_id)
-                ticket = Ticket(tag, (table.transaction_version(TRANSACTION_APP) or 0) + 1, version)
+                ticket = Ticket(tag, (table.transaction_version(TRANSACTION_APP) or 0) + 1, version, marks)
                 landed = self._commit(table, table_name, contract, rows, ticket)
                 if landed is None:
                     # Not held up in the usual case: writers take turns. Jitter keeps losers apart.
