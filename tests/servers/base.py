@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import socket
 import struct
 import threading
@@ -216,6 +217,8 @@ def run_standalone(make: Callable[[int], ProviderServer]) -> None:
     arguments = parser.parse_args()
     with make(arguments.port) as server:
         server.keep_log = False
+        # A shell has its background processes ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         print(server.port, flush=True)  # noqa: T201
         try:
             threading.Event().wait()
