@@ -10,18 +10,22 @@ BIN := $(VENV)/bin
 JARS := .jars
 ASSETS ?= BTCUSD,ETHUSD
 DAYS ?= 7
+SECONDS ?= 60
+DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_VENV := .venv-bench
 BENCH_ARGS ?=
 
-.PHONY: help setup s3 backfill test soak lint bench pins clean
+.PHONY: help setup s3 kafka backfill stream-demo test soak lint bench pins clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready $(JARS)/.ready ## environment in .venv and Spark jars in .jars; does nothing the second time
 
 s3: setup $(JARS)/.s3-ready ## what Spark needs for a lake in S3, beside the other jars
+
+kafka: setup $(JARS)/.kafka-ready ## what Spark needs to read Kafka, and a broker for tests and demonstrations
 
 # The stamp is written last, so that an interrupted set-up is done again.
 $(VENV)/.ready: requirements-pipeline.txt pyproject.toml
@@ -42,14 +46,21 @@ $(JARS)/.s3-ready: config/spark-jars.ivy.xml $(wildcard java/*/*.java) | $(VENV)
 	@$(BIN)/python -m pipelines.jars --conf s3 --dir $(JARS)
 	@touch $@
 
+$(JARS)/.kafka-ready: config/spark-jars.ivy.xml | $(VENV)/.ready
+	@$(BIN)/python -m pipelines.jars --conf kafka broker --dir $(JARS)
+	@touch $@
+
 backfill: setup ## the main job, offline: the sample lake in data/sample_lake (ASSETS=…, DAYS=…)
 	@$(BIN)/lakehouse backfill --provider sample --assets $(ASSETS) --days $(DAYS)
 	@echo "look around with: $(BIN)/lakehouse status"
 
-test: s3 ## every test but the long fault runs
+stream-demo: kafka ## streaming at work, offline: broker, replay, job, lag and bars as they land (SECONDS=…, DEMO_ARGS=--keep)
+	@$(BIN)/python scripts/stream_demo.py --seconds $(SECONDS) $(DEMO_ARGS)
+
+test: s3 kafka ## every test but the long fault runs
 	@$(BIN)/python -m pytest -m "not soak" --numprocesses 2 --max-worker-restart 0 $(PYTEST_ARGS)
 
-soak: s3 ## the long fault runs
+soak: s3 kafka ## the long fault runs
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy and sqlfluff

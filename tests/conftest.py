@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
+from pipelines.streaming.ports import reserved_port
 from tests.servers import s3
 from tests.sharing import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.batch.deliveries import Delivery
     from pipelines.batch.results import IngestResult
     from tests.batch.exchange import Exchange
+    from tests.servers.kafka import Broker
 
 # No deadline: the machine may be busy. No database: a run leaves nothing in the checkout.
 hypothesis_settings.register_profile("lakehouse", deadline=None, database=None, derandomize="CI" in os.environ)
@@ -49,7 +51,7 @@ def _no_user_environment() -> Iterator[None]:
     """Keep a user's own keys and settings out of the tests."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_PRIVATE)}
     # Set before any JVM starts, which inherits it; the server itself comes up when a test first asks for it.
-    made_up = s3.environment(s3.reserved_port())
+    made_up = s3.environment(reserved_port())
     os.environ.update(made_up)
     yield
     for name in made_up:
@@ -130,6 +132,44 @@ def exchange() -> Iterator[Exchange]:
 
     with Exchange() as server:
         yield server
+
+
+def make_kafka_settings(
+    folder: Path, broker: Broker, *overrides: dict[str, Any], topics: dict[str, dict[str, Any]] | None = None
+) -> Settings:
+    """Return settings of an embedded lake in `folder` that is fed by a broker.
+
+    Its topics, by default one of ticks in JSON with two partitions, and the one of dead letters get names that nobody
+    else has: what is given, an underscore and a suffix.
+    """
+    suffix = uuid.uuid4().hex[:12]
+    wanted = topics or {"ticks": {"dataset": "raw_market_ticks", "partitions": 2}}
+    streaming = {
+        "bootstrap_servers": broker.bootstrap,
+        "dlq_topic": f"dead_{suffix}",
+        "topics": {f"{name}_{suffix}": each for name, each in wanted.items()},
+    }
+    return make_settings(folder, {"storage": {"engine": "embedded"}, "streaming": streaming}, *overrides)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """The one broker of the process; a test of it that needs no Spark is marked `kafka`."""
+    from pipelines.jars import JarsError
+    from tests.servers.kafka import Broker
+
+    try:
+        broker = Broker(secured=True)
+    except JarsError as error:
+        pytest.skip(f"no Kafka broker to start, run make kafka: {error}")
+    with broker:
+        yield broker
+
+
+@pytest.fixture
+def kafka_settings(tmp_path: Path, kafka: Broker) -> Settings:
+    """Settings of a lake that is fed by the run's broker, with one topic of ticks in JSON; nothing is created yet."""
+    return make_kafka_settings(tmp_path, kafka)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""How two processes share the run (`--numprocesses 2`): one runs dbt, the other everything else that needs Spark.
+"""How two processes share the run (`--numprocesses 2`): one runs dbt, the other all else that needs Spark or Kafka.
 
-So there is one session in each, and of tests that start a JVM of their own one at a time. All other tests go, one by
-one, to whoever has nothing else to do. Only the workers collect tests and know their marks; they tell the scheduler
-through a file.
+So there is one session in each, one broker, and of tests that start a JVM of their own one at a time. All other tests
+go, one by one, to whoever has nothing else to do. Only the workers collect tests and know their marks; they tell the
+scheduler through a file.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _FOLDER = pytest.StashKey[Path]()
 
 def share(item: pytest.Item) -> str | None:
     """Return the name of what a test must be run together with, if anything."""
+    if item.get_closest_marker("kafka") is not None:
+        return "session"
     mark = item.get_closest_marker("spark")
     if mark is None:
         return None
