@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from pipelines.cli.progress import Tally
 
 _T = TypeVar("_T")
+_STOPPING = "stopping: what has been fetched is still written; press Ctrl-C again to abort"
 
 
-def run_stoppable(work: Callable[[], Coroutine[Any, Any, _T]], stop: Callable[[], None], display: Tally) -> _T:
-    """Run a coroutine; the first SIGINT or SIGTERM calls `stop`, the second ends the process."""
+def run_stoppable(
+    work: Callable[[], Coroutine[Any, Any, _T]], stop: Callable[[], None], display: Tally, says: str = _STOPPING
+) -> _T:
+    """Run a coroutine; the first SIGINT or SIGTERM calls `stop` and `says` so, the second ends the process."""
     asked = False
 
     def interrupted() -> None:
@@ -29,7 +32,7 @@ def run_stoppable(work: Callable[[], Coroutine[Any, Any, _T]], stop: Callable[[]
             os._exit(INTERRUPTED)
         asked = True
         stop()
-        display.note("stopping: what has been fetched is still written; press Ctrl-C again to abort")
+        display.note(says)
 
     async def watched() -> _T:
         loop = asyncio.get_running_loop()

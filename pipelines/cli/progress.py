@@ -97,7 +97,7 @@ class Tally(Listener):
         return f"ETA {duration(self.seconds / self.done * (self.windows - self.done))}"
 
 
-class _Counts(ProgressColumn):
+class Counts(ProgressColumn):
     """The tally's words, anew at each refresh: rich's own clock stops when all requests are answered."""
 
     def __init__(self, text: Callable[[], str]) -> None:
@@ -117,9 +117,9 @@ class LiveBar(Tally):
         super().__init__(counting)
         self._bar = Progress(
             SpinnerColumn(),
-            _Counts(lambda: f"{count(self.done)}/{count(self.windows)} {self.counting}"),
+            Counts(lambda: f"{count(self.done)}/{count(self.windows)} {self.counting}"),
             BarColumn(bar_width=20),
-            _Counts(lambda: f"{self.summary()} · {duration(self.seconds)}"),
+            Counts(lambda: f"{self.summary()} · {duration(self.seconds)}"),
             console=console(stderr=True),
             transient=True,
             refresh_per_second=5,

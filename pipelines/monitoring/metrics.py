@@ -45,3 +45,39 @@ circuit_open = Gauge(
     "1 while a provider's circuit breaker refuses calls, 0.5 while it probes, 0 when closed.",
     ["api"],
 )
+kafka_messages_produced_total = Counter(
+    "kafka_messages_produced_total",
+    "Messages that a broker acknowledged.",
+    ["topic"],
+)
+kafka_messages_consumed_total = Counter(
+    "kafka_messages_consumed_total",
+    "Messages that micro-batches have read and accounted for.",
+    ["topic"],
+)
+stream_lag_messages = Gauge(
+    "pipeline_stream_lag_messages",
+    "Messages of a partition that were at the broker and not in the lake when the last micro-batch ended.",
+    ["topic", "partition"],
+)
+stream_batch_seconds = Histogram(
+    "pipeline_stream_batch_seconds",
+    "Seconds one micro-batch took.",
+    ["topic"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 120),
+)
+stream_watermark_seconds_behind = Gauge(
+    "pipeline_stream_watermark_seconds_behind",
+    "Seconds from a topic's watermark to the end of its last micro-batch.",
+    ["topic"],
+)
+stream_refused_total = Counter(
+    "pipeline_stream_refused_total",
+    "Messages that went to the dead letters.",
+    ["topic"],
+)
+stream_lost_offsets_total = Counter(
+    "pipeline_stream_lost_offsets_total",
+    "Messages that expired at the broker before they were read.",
+    ["topic"],
+)

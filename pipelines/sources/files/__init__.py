@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.sources.files.source import FilesSource, read
+from pipelines.sources.files.source import FilesSource, read, read_in_order
 from pipelines.sources.files.spec import FileSpec
 
-__all__ = ["FileSpec", "FilesSource", "read"]
+__all__ = ["FileSpec", "FilesSource", "read", "read_in_order"]
