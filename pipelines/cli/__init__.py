@@ -17,6 +17,8 @@ class Lakehouse(LazyGroup):
     commands_at: ClassVar[Mapping[str, str]] = {
         "backfill": "pipelines.cli.backfill:backfill",
         "load": "pipelines.cli.load:load",
+        "topics": "pipelines.cli.topics:topics",
+        "stream": "pipelines.cli.stream:stream",
         "status": "pipelines.cli.status:status",
         "gaps": "pipelines.cli.gaps:gaps",
         "history": "pipelines.cli.history:history",

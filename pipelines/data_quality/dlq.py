@@ -98,6 +98,11 @@ class DeadLetterQueue:
         return self.path / f"dlq_{stamp.strftime('%Y-%m-%dT%H-%M-%S')}_{identity}.json", False
 
 
+def record_json(row: RefusedRow) -> str:
+    """Return a refused row with its reason as the queue writes it: JSON without secrets."""
+    return _json(_clean({**row.record, "reason": row.reason}))
+
+
 def _opening(error: str, context: Mapping[str, object]) -> str:
     return f' "error": {_json(error)},\n "context": {_json(_clean(context))},\n "records": ['
 
@@ -109,7 +114,7 @@ def _without_lineage(context: Mapping[str, object]) -> dict[str, object]:
 def _records(refused: Iterable[RefusedRow]) -> Iterator[str]:
     comma = ""
     for row in refused:
-        yield f"{comma}\n  {_json(_clean({**row.record, 'reason': row.reason}))}"
+        yield f"{comma}\n  {record_json(row)}"
         comma = ","
     yield "\n ]\n}\n"
 

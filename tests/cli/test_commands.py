@@ -164,6 +164,7 @@ def test_config_says_which_layer_changed_a_setting(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("ingest: {chunk_rows: 1234}\n", encoding="utf-8")
     done = run(tmp_path, "config", "--config", str(own), LAKEHOUSE__INGEST__LOOKBACK_BARS="5")
+    assert done.exit_code == 0, done.output
     assert "chunk_rows: 1234  # from a settings file" in done.stdout
     assert "lookback_bars: 5  # from the environment" in done.stdout
     assert "settling_delay_seconds: 300.0\n" in done.stdout

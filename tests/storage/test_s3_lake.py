@@ -17,6 +17,7 @@ from pipelines.storage import DeltaLakeManager
 from pipelines.storage.names import LakeRoot, lake_root
 from pipelines.storage.stores.locks import turn
 from pipelines.storage.stores.s3 import delta_options, place, region, spark_configuration
+from pipelines.streaming.ports import reserved_port
 from tests.conftest import make_settings
 from tests.servers import s3
 
@@ -97,7 +98,7 @@ def test_what_is_wrong_with_a_bucket_is_said_at_once(s3_server, tmp_path, monkey
 
 
 def test_a_server_that_is_not_there_is_given_up_soon(tmp_path, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3.reserved_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{reserved_port()}")
     began = time.monotonic()
     with pytest.raises(StorageError, match=r"no answer at http.*is AWS_ENDPOINT_URL right"):
         manager("s3://some-bucket/lake", tmp_path, "embedded").append("raw_market_data_1h", bars(), "run")
