@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -18,9 +19,11 @@ from pipelines.cli.dbt_words import check_command
 from pipelines.config import PROJECT_ROOT, Settings
 from pipelines.contracts import load_contracts
 from pipelines.sources.registry import SOURCES
+from pipelines.streaming.schemas import message_columns
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (PROJECT_ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+STREAMING = (PROJECT_ROOT / "docs" / "streaming.md").read_text(encoding="utf-8")
 HERE = Path(__file__)
 
 
@@ -46,9 +49,9 @@ def prose(page: Path) -> str:
     return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-def table_under(heading: str) -> list[list[str]]:
-    """Return the rows of the first table after a heading of the README."""
-    section = README.partition(f"\n## {heading}\n")[2]
+def table_under(heading: str, page: str = README) -> list[list[str]]:
+    """Return the rows of the first table after a heading of a page, by default the README."""
+    section = page.partition(f"\n## {heading}\n")[2]
     lines = next(block for block in section.split("\n\n") if block.startswith("|")).splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -123,12 +126,12 @@ def test_every_column_and_rule_is_in_the_data_dictionary() -> None:
 
 
 def test_the_two_commands_are_targets() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert re.findall(r"^make (\w+)", fenced("bash", README)[0], re.MULTILINE) == [
         "backfill",
         "test",
     ]
-    assert set(re.findall(r"`?make ([a-z]+)", README + CONTRIBUTING)) <= targets
+    assert set(re.findall(r"`?make ([a-z][a-z0-9-]*)", README + CONTRIBUTING + STREAMING)) <= targets
 
 
 def test_the_table_of_commands_has_every_command_and_option() -> None:
@@ -183,6 +186,22 @@ def test_the_tables_of_settings_and_providers_are_right() -> None:
         section = defaults["providers"][name]
         assert row[4] == (f"{section['requests_per_minute']:.0f}" if section["base_url"] else "-")
         assert bool(code(row[3])) == any(field in section for field in ("api_key", "api_token"))
+
+
+def test_the_page_of_streaming_has_every_setting_and_its_default() -> None:
+    rows = {code(row[0])[0]: row[1] for row in table_under("Settings", STREAMING)}
+    defaults = Settings().streaming.model_dump()
+    assert list(rows) == list(defaults)
+    assert rows.pop("topics") == "seven topics"
+    assert len(defaults["topics"]) == 7
+    for name, default in rows.items():
+        assert yaml.safe_load(code(default)[0]) == defaults[name], name
+
+
+def test_the_message_of_the_page_of_streaming_is_one() -> None:
+    message = json.loads(fenced("json", STREAMING)[0])
+    columns = message_columns(load_contracts()["raw_market_ticks"])
+    assert list(message) == [column.name for column in columns]
 
 
 @pytest.mark.spark

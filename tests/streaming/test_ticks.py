@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines.config import Settings
+from pipelines.contracts import load_contracts
+from pipelines.edge import edge_schema
 from pipelines.storage import DeltaLakeManager
 from pipelines.storage.writing.marks import MarkedAheadError
+from pipelines.streaming.clients import Offsets
+from pipelines.streaming.heal import Healer
 from pipelines.streaming.landing import StreamError
 from pipelines.streaming.ticks import TOO_LATE
+from tests.batch.exchange import Exchange, exchange_settings
 from tests.conftest import make_settings
 from tests.streaming.tick_log import (
     START,
@@ -233,6 +243,70 @@ def test_offsets_that_expired_are_told_and_no_bar_is_built_across_them(lake: Del
     assert told["reason"] == "expired before it was read"
     assert (told["kafka_partition"], told["from_offset"], told["until_offset"]) == (0, 3, 4)
     assert asked[-1] == (["BTCUSD"], datetime.fromisoformat("2025-12-07T10:03:00+00:00"))
+
+
+def test_bars_across_expired_offsets_come_from_the_providers(tmp_path: Path, exchange: Exchange) -> None:
+    found = exchange_settings(tmp_path, exchange, EMBEDDED, {"streaming": {"heal_hours": 1}})
+    lake = DeltaLakeManager(found.delta_lake.storage_path, found)
+    log = TickLog({0: [tick(0), tick(50, 2.0), tick(110, 3.0), tick(125, 3.6), tick(170, 4.0), tick(230)]})
+    tick_landing(lake, found).resume(log.offsets)
+    healer = Healer(lake, found, synthetic=False)
+    healer.start()
+    landing = tick_landing(lake, found, heal=healer.heal)
+    landing.resume(Offsets({0: 3}, log.offsets.end))
+    landing.land(log.batch(landing.positions, {0: 9}), log.offsets.end, lambda: {0: 3})
+    assert healer.wait(60)
+    healer.stop()
+    rows = lake.read_table("raw_market_data_1m")
+    whose = {f"{row.timestamp:%H:%M}": row.provider for row in rows.itertuples()}
+    assert [whose[minute] for minute in ("10:01", "10:02", "10:03")] == ["coinbase", "coinbase", "stream"]
+
+
+def test_others_may_work_on_the_same_tables(tmp_path: Path) -> None:
+    found = make_settings(tmp_path, EMBEDDED)
+    lake = DeltaLakeManager(found.delta_lake.storage_path, found)
+    chance, log = random.Random(5), TickLog({0: [], 1: []})
+    for number in range(1500):
+        asset = chance.choice(sorted(HOME))
+        log.partitions[HOME[asset]].append(tick(number + chance.uniform(-2, 2), chance.uniform(1, 2), asset=asset))
+    done = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        others = [pool.submit(compact_again_and_again, found, done), pool.submit(load_bars, found, done)]
+        try:
+            stream(lake, log, [40])
+        finally:
+            done.set()
+        compactions, loads = (other.result() for other in others)
+    assert compactions > 2
+    assert loads > 2
+    assert_exact(lake, log)
+    rows = lake.read_table("raw_market_data_1m")
+    assert (rows["provider"] == "coinbase").sum() == loads
+
+
+def compact_again_and_again(found: Settings, done: threading.Event) -> int:
+    """Compact both tables while there is something to stream; returns how often."""
+    lake, times = DeltaLakeManager(found.delta_lake.storage_path, found), 0
+    while not done.wait(0.1):
+        for table in ("raw_market_ticks", "raw_market_data_1m"):
+            if lake.exists(table):
+                lake.optimize_table(table)
+                times += 1
+    return times
+
+
+def load_bars(found: Settings, done: threading.Event) -> int:
+    """Land a provider's bars among the stream's; returns how many."""
+    lake, times = DeltaLakeManager(found.delta_lake.storage_path, found), 0
+    while not done.wait(0.1):
+        when = START.replace(second=0) + timedelta(minutes=times)
+        bar = {"asset_pair": "BTCUSD", "timeframe": "1m", "timestamp": when, "provider": "coinbase"}
+        prices = dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0)
+        sides = {"price_side": "trade", "is_adjusted": False, "is_derived": False}
+        schema = edge_schema(load_contracts()["raw_market_data"])
+        lake.append("raw_market_data_1m", pa.Table.from_pylist([bar | prices | sides], schema=schema), "load")
+        times += 1
+    return times
 
 
 def test_two_at_once_are_found_out(lake: DeltaLakeManager) -> None:

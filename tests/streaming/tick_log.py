@@ -175,12 +175,12 @@ def expected_bars(log: TickLog, refused: Collection[tuple[int, int]], length: st
 
 
 def newest_bars(manager: DeltaLakeManager, table: str) -> pd.DataFrame:
-    """Return the newest version of each bar that a table has; empty without a table."""
+    """Return the newest version of each of the stream's bars that a table has; empty without a table."""
     columns: Sequence[str] = ["asset_pair", "timestamp", "open", "high", "low", "close", "volume"]
     if not manager.exists(table):
         return pd.DataFrame(columns=list(columns))
     rows = manager.read_table(table).sort_values("ingested_at")
-    rows = rows.drop_duplicates(["asset_pair", "timestamp"], keep="last")
+    rows = rows[rows["provider"] == "stream"].drop_duplicates(["asset_pair", "timestamp"], keep="last")
     return rows[list(columns)].sort_values(["asset_pair", "timestamp"]).reset_index(drop=True)
 
 
