@@ -11,5 +11,7 @@ def count(number: int) -> str:
 
 
 def counted(number: int, unit: str) -> str:
-    """Return "1 file" or "2 files", given the plural; "series" is its own singular."""
-    return f"{count(number)} {unit if number != 1 or unit == 'series' else unit.removesuffix('s')}"
+    """Return "1 file" or "2 files", given the plural; "series" is its own singular, and 1 of "batches" is a batch."""
+    if number != 1 or unit == "series":
+        return f"{count(number)} {unit}"
+    return f"1 {unit.removesuffix('es') if unit.endswith('ches') else unit.removesuffix('s')}"

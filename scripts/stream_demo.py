@@ -22,7 +22,7 @@ from rich.text import Text
 
 from pipelines.cli.failures import DONE, FAILED
 from pipelines.cli.lakes import ChosenLake
-from pipelines.cli.render import console, count, counted, duration, instant, say
+from pipelines.cli.render import console, count, counted, duration, say
 from pipelines.cli.stream_states import TopicState, streams_of
 from pipelines.cli.streaming import stoppable
 from pipelines.errors import LakehouseError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _BARS = 9
+_TEXT = ("topic", "watermark", "1m bar", "asset", "landed at")
 
 
 class Display:
@@ -73,13 +74,15 @@ class Display:
         if not states:
             sent = count(self._demo.deliveries.delivered)
             return Group(Text(f"Spark is starting; {sent} ticks wait at the broker …"))
-        streams = _table("topic", "lag", "rows/s", "batch", "watermark (UTC)", "behind", "landed", "dead letters")
+        streams = _table("topic", "lag", "rows/s", "batch", "watermark", "behind", "landed", "dead letters")
         for state in states:
             streams.add_row(*_cells(state))
-        newest = _table("live 1m bar (UTC)", "asset", "open", "high", "low", "close", "volume", "landed at")
+        newest = _table("1m bar", "asset", "open", "high", "low", "close", "volume", "landed at")
         for bar in bars.iter_rows(named=True):
             newest.add_row(*_bar(bar))
-        return Group(streams, Text(), newest, Text(f"{duration(max(left, 0.0))} left; Ctrl-C ends it", style="dim"))
+        return Group(
+            streams, Text(), newest, Text(f"{duration(max(left, 0.0))} left, times in UTC; Ctrl-C ends it", style="dim")
+        )
 
     def _print(self, states: tuple[TopicState, ...], bars: pl.DataFrame) -> None:
         for state in states:
@@ -100,9 +103,9 @@ class Display:
 
 
 def _table(*names: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for name in names:
-        left = name in {"topic", "asset"} or "UTC" in name or "at" in name.split()
+        left = name in _TEXT
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     return table
 
@@ -114,7 +117,7 @@ def _cells(state: TopicState) -> list[str]:
         count(sum(state.lag.values())),
         count(round(state.rows_per_second)),
         duration(record.status.seconds),
-        instant(record.status.watermark),
+        f"{watermark:%H:%M:%S}" if (watermark := record.status.watermark) else "-",
         "-" if state.behind is None else duration(state.behind.total_seconds()),
         count(record.rows - record.refused),
         count(record.refused),
@@ -162,7 +165,7 @@ def _run(folder: Path, seconds: float, stop: threading.Event) -> int:
     if demo.failure is not None or result is None:
         say(f"The stream failed: {demo.failure}", "bold red")
         return FAILED
-    landed = f"{count(result.landed)} landed in {counted(result.batches, 'batches')}"
+    landed = f"{count(result.landed)} landed in {counted(result.batches, 'commits')}"
     built = f"{count(result.refused)} refused; {counted(result.bars, 'live bars')} built of them"
     say(f"{counted(sent.delivered, 'ticks')} sent; {landed}, {built}", "bold")
     return DONE

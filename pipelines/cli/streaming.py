@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 import click
 
 from pipelines.cli.failures import DONE, FAILED, INTERRUPTED
-from pipelines.cli.lakes import ChosenLake, lake_for_writing
+from pipelines.cli.lakes import ChosenLake, lake_for_writing, option_of
 from pipelines.cli.render import Heading, console, count, counted, duration, instant, say, show_json, show_table
 from pipelines.config import Settings, load_settings
 from pipelines.errors import ConfigError
@@ -58,7 +58,9 @@ def run_streams(
         MixedOriginError: the lake holds data of the other origin.
     """
     settings, mode, started = load_settings(config_file), wanted.mode, time.monotonic()
-    chosen = lake_for_writing(settings, lake, synthetic=sample)
+    chosen = replace(
+        lake_for_writing(settings, lake, synthetic=sample), option=option_of(lake, sample=sample and not lake)
+    )
     chosen_topics = _topics(settings, wanted.topics)
     if not as_json:
         chosen.show()

@@ -64,7 +64,8 @@ class DeadLetters:
         new = [row for row in refused if _position(row.record) not in self._written]
         if new:
             self._queue.write(REFUSED, self._context(), new)
-            self._told(new)
+        # Those that were written before may not have been told.
+        self._told(refused)
         return len(new)
 
     def expired(self, ranges: Sequence[tuple[int, int, int]]) -> None:

@@ -70,6 +70,7 @@ class Demo:
         self._stop = threading.Event()
         self._begun = threading.Event()
         self._failure: Exception | None = None
+        self._position = 0
         self.result: StreamResult | None = None
 
     def __enter__(self) -> Self:

@@ -19,9 +19,7 @@ from pipelines.jars import JarsError, jar_paths
 pytestmark = pytest.mark.spark(alone=True)
 
 _SCRIPT = PROJECT_ROOT / "scripts" / "stream_demo.py"
-_SENT = re.compile(
-    r"^([\d,]+) ticks sent; ([\d,]+) landed in \d+ batch(?:es)?, 0 refused; (\d+) live bars?", re.MULTILINE
-)
+_SENT = re.compile(r"^([\d,]+) ticks sent; ([\d,]+) landed in \d+ commits?, 0 refused; (\d+) live bars?", re.MULTILINE)
 _PRICES = ["open", "high", "low", "close", "volume"]
 
 
