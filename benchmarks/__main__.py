@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, tables, transforms, volume
+from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, streaming, tables, transforms, volume
 from benchmarks.measure import say
 
-_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality", "transform")
+_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality", "transform", "stream")
 
 
 def main() -> None:
@@ -31,6 +31,7 @@ def main() -> None:
 
 def _table(name: str, *, quick: bool) -> str:
     """Run one benchmark and return its table."""
+    messages, seconds = (200_000, 30) if quick else (2_000_000, 300)
     quarter, months, year = (9, 14, 36) if quick else (90, 139, 365)
     makers: dict[str, Callable[[], str]] = {
         "startup": lambda: report.startup_table(startup.measure()),
@@ -41,6 +42,7 @@ def _table(name: str, *, quick: bool) -> str:
         "pruning": lambda: report.pruning_table(pruning.measure(year), year),
         "gaps": lambda: report.gaps_table(gaps.measure(year), year),
         "quality": lambda: report.quality_table(quality.measure(months)),
+        "stream": lambda: report.stream_table(*streaming.measure(messages, seconds)),
         "transform": lambda: report.transform_table(transforms.measure(months, quarter // 9)),
     }
     return makers[name]()

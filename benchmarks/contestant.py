@@ -53,13 +53,13 @@ def changes(days: int) -> pa.Table:
     return pa.concat_tables([known, fresh])
 
 
-def stock_spark() -> Any:  # noqa: ANN401 - imported late
-    """Return a session as the quick-start guide of Delta Lake makes it."""
+def stock_spark(*needs: str) -> Any:  # noqa: ANN401 - imported late
+    """Return a session as the quick-start guide of Delta Lake makes it, with further sets of jars where needed."""
     from pyspark.sql import SparkSession
 
     from pipelines.jars import jar_paths
 
-    jars = os.pathsep.join(str(jar) for jar in jar_paths(["delta"]))
+    jars = os.pathsep.join(str(jar) for jar in jar_paths(["delta", *needs]))
     session = (
         SparkSession.builder.master("local[*]")
         .config("spark.driver.extraClassPath", jars)

@@ -17,6 +17,7 @@ from benchmarks.measure import ROOT, BenchmarkError
 from benchmarks.pruning import LAYOUTS, Query
 from benchmarks.quality import Check
 from benchmarks.startup import Startup
+from benchmarks.streaming import Drained, Live
 from benchmarks.tables import Task
 from benchmarks.transforms import Transformed
 from benchmarks.volume import ASSETS, Volume
@@ -128,6 +129,49 @@ def quality_table(results: Sequence[Check]) -> str:
 def transform_table(results: Sequence[Transformed]) -> str:
     """Return the table of transforms, with ratios to the hand-written job or to the short history."""
     return _compared(results, "bars", 1)
+
+
+def stream_table(drained: Sequence[Drained], live: Live) -> str:
+    """Return the tables of a drained backlog, with ratios to bare Structured Streaming, and of live ticks."""
+    base = drained[0]
+    head = ["by", "messages", "seconds", "messages/s", "ratio", "without the first batch", "ratio", "files"]
+    rows = [
+        [
+            each.who,
+            f"{each.messages:,}",
+            f"{each.seconds:.1f}",
+            f"{each.rate:,.0f}",
+            _ratio(each.rate, base.rate),
+            f"{each.later_rate:,.0f}",
+            _ratio(each.later_rate, base.later_rate),
+            f"{each.files:,}",
+            _mib(each.run.usage.python_peak),
+            _mib(each.run.usage.jvm_peak),
+        ]
+        for each in drained
+    ]
+    backlog = _table([*head, "Python MiB", "JVM MiB"], rows)
+    return f"{_machine()}\n\n{backlog}\n\n{_live_table(live)}"
+
+
+def _live_table(live: Live) -> str:
+    head = ["live", "messages", "p50 s", "p95 s", "p99 s", "slowest s", "batch s", "Python MiB", "JVM MiB"]
+    rows = [
+        [
+            span.name,
+            f"{span.messages:,}",
+            *(f"{seconds:.1f}" for seconds in span.latencies),
+            f"{span.batch_seconds:.2f}",
+            _mib(span.python),
+            _mib(span.jvm),
+        ]
+        for span in live.spans
+    ]
+    files = (
+        f"A partition of the live ticks had up to {live.most_files} files, and {live.files_left} once compacted: in "
+        f"{live.seconds:.0f} s, which makes {live.files_an_hour:.0f} an hour."
+    )
+    return f"{_table(head, rows)}\n\n{files}"
 
 
 def _compared(results: Sequence[Check] | Sequence[Transformed], counted: str, digits: int) -> str:
