@@ -138,6 +138,9 @@ class TopicQuery:
             # What expired is found out and told here, and then reading goes on.
             .option("failOnDataLoss", "false")
             .option("kafka.isolation.level", "read_committed")
+            # Spark asks for a partition's ends after every poll; at the topic's end that waits for the fetch before.
+            .option("kafka.fetch.max.wait.ms", "10")
+            .option("kafka.max.poll.records", "20000")
             .load()
         )
         rows = decoded(source, self._topic, streaming.max_message_bytes)
