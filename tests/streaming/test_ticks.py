@@ -110,9 +110,8 @@ WHATEVER = given(
 
 def ends_right(folders: pytest.TempPathFactory, log: TickLog, sizes: list[int], deaths: list[tuple[int, bool]]) -> None:
     found = make_settings(folders.mktemp("stream"), EMBEDDED)
-    lake = Mortal(found.delta_lake.storage_path, found, deaths=deaths)
-    stream(lake, log, sizes)
-    assert_exact(lake, log)
+    stream(Mortal(found.delta_lake.storage_path, found, deaths=deaths), log, sizes)
+    assert_exact(DeltaLakeManager(found.delta_lake.storage_path, found), log)
 
 
 @settings(max_examples=12, phases=PHASES)
