@@ -118,6 +118,7 @@ def test_killed_at_random_an_optimization_changes_no_row_and_a_merge_is_done_or_
     survives(embedded_lake, "embedded", 4)
 
 
+@pytest.mark.soak
 @pytest.mark.spark(alone=True)
 def test_spark_killed_in_the_middle(embedded_lake):
     survives(embedded_lake, "spark", 1)

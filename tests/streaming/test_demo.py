@@ -30,7 +30,7 @@ def test_the_demo_lands_every_tick_builds_bars_and_leaves_nothing_running(tmp_pa
         pytest.skip(f"no Kafka broker to start, run make kafka: {error}")
     # Whoever it starts inherits this, and can be found by it; and all that it leaves is here.
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    command = [sys.executable, str(_SCRIPT), "--seconds", "15", "--keep"]
+    command = [sys.executable, str(_SCRIPT), "--seconds", "5", "--keep"]
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 

@@ -278,6 +278,7 @@ def test_of_nothing_every_table_is_there_and_empty(empty: Workbench) -> None:
     assert {name: table.num_rows for name, table in found.items()} == dict.fromkeys(found, 0)
 
 
+@pytest.mark.soak
 def test_a_lake_with_executions_alone(empty: Workbench) -> None:
     fills = [execution("in", HOUR, "BUY"), execution("out", 30 * HOUR, "SELL") | {"price": 1010.0}]
     empty.lake.append("raw_trade_executions", records("raw_trade_executions", fills), "run")

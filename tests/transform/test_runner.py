@@ -204,6 +204,7 @@ def test_a_restored_table_takes_its_bars_back(bench: Workbench) -> None:
     assert_same(silver(bench.lake), bench.refreshed())
 
 
+@pytest.mark.soak
 def test_a_snapshot_is_built_beside_what_is_live(bench: Workbench) -> None:
     bench.lake.snapshots.create("before-backtest")
     live = silver(bench.lake)

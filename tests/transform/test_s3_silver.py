@@ -44,6 +44,7 @@ def rows(lake: DeltaLakeManager) -> dict[str, pd.DataFrame]:
     return {name: table.drop(columns="ingested_at", errors="ignore") for name, table in silver(lake).items()}
 
 
+@pytest.mark.soak
 def test_an_increment_in_s3_equals_a_build_on_a_disk(
     spark: SparkSession, s3_server: S3Server, s3_lake_path: str, tmp_path: Path
 ) -> None:
