@@ -38,7 +38,7 @@ class DeadLetters:
         self._written: set[Position] = set()
 
     def recall(self, reached: Mapping[int, int], newer_than: datetime | None) -> None:
-        """Look up what was refused beyond the last commit, so that it is not written again.
+        """Look up what was refused beyond the last commit, so that it is not written again, in whatever batch it comes.
 
         Args:
             reached: the next offset of each partition.
@@ -55,8 +55,8 @@ class DeadLetters:
             if position[1] >= reached.get(position[0], 0)
         }
 
-    def write(self, refused: Sequence[RefusedRow]) -> int:
-        """Write refused messages and return how many were not there yet.
+    def write(self, refused: Sequence[RefusedRow]) -> None:
+        """Write the refused messages that are not there yet.
 
         Raises:
             OSError: they cannot be written; the batch must not be committed.
@@ -66,7 +66,6 @@ class DeadLetters:
             self._queue.write(REFUSED, self._context(), new)
         # Those that were written before may not have been told.
         self._told(refused)
-        return len(new)
 
     def expired(self, ranges: Sequence[tuple[int, int, int]]) -> None:
         """Write which offsets, [from, until) of a partition, were gone before they were read.
@@ -84,10 +83,6 @@ class DeadLetters:
         ]
         self._queue.write(EXPIRED, self._context(), rows)
         self._told(rows)
-
-    def forget(self) -> None:
-        """Drop what was looked up: from the first commit on, the marks tell."""
-        self._written.clear()
 
     def _told(self, rows: Sequence[RefusedRow]) -> None:
         if self._tell is None:

@@ -135,7 +135,6 @@ class Landing:
             self._note_expired(first, beginnings())
         checked = self._checker.check(messages, utc_now())
         landed, late, bars = self._landed(checked, self.positions | until, ends)
-        self._dead.forget()
         return Landed(messages.num_rows, landed, len(checked.refused), late, bars)
 
     def idle(self, ends: Mapping[int, int]) -> int:

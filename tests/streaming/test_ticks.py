@@ -131,6 +131,16 @@ def test_whatever_arrives_it_ends_right_many_times(
     ends_right(tmp_path_factory, log, sizes, deaths)
 
 
+def test_a_batch_that_is_read_again_in_parts_is_refused_once(tmp_path: Path) -> None:
+    found = make_settings(tmp_path, EMBEDDED)
+    log = TickLog(
+        {0: [tick(number) if number % 4 else Tick("BTCUSD", START, 1.0, 1.0, "", "{") for number in range(9)]}
+    )
+    # The first commit is of where reading begins; it dies between the dead letters and the rows.
+    stream(Mortal(found.delta_lake.storage_path, found, deaths=[(2, False)]), log, [9, 2, 2, 2, 2, 2])
+    assert_exact(DeltaLakeManager(found.delta_lake.storage_path, found), log)
+
+
 @pytest.fixture
 def lake(tmp_path: Path) -> DeltaLakeManager:
     found = make_settings(tmp_path, EMBEDDED)
