@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -13,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from pipelines.config import CONFIG_DIR, PROJECT_ROOT
 from pipelines.errors import LakehouseError
+from pipelines.lock_file import held
 
 IVY_FILE = CONFIG_DIR / "spark-jars.ivy.xml"
 JAVA_DIR = PROJECT_ROOT / "java"
@@ -76,7 +75,7 @@ def retrieve(confs: Sequence[str] = ("delta",), directory: Path = DEFAULT_DIR) -
     if all(_is_complete(directory / conf) for conf in confs):
         return []
     directory.mkdir(parents=True, exist_ok=True)
-    with _lock(directory / ".lock"):
+    with held(directory / ".lock"):
         missing = [conf for conf in confs if not _is_complete(directory / conf)]
         if missing:
             _retrieve(missing, directory)
@@ -182,13 +181,6 @@ def java_command() -> str:
             f"no Java found {where}; install Java 17 (Debian: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
         )
     return found
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,7 +28,7 @@ def turn(root: LakeRoot, table_name: str, patience_seconds: float = 120.0) -> It
     """
     checked_name(table_name)
     if root.is_local:
-        waiting: AbstractContextManager[bool] = _locked(root, table_name, patience_seconds)
+        waiting: AbstractContextManager[bool] = locked(root, table_name, patience_seconds)
     elif root.is_s3:
         from pipelines.storage.stores.leases import lease  # noqa: PLC0415 - only for S3
 
@@ -40,10 +40,11 @@ def turn(root: LakeRoot, table_name: str, patience_seconds: float = 120.0) -> It
 
 
 @contextmanager
-def _locked(root: LakeRoot, table_name: str, patience_seconds: float) -> Iterator[bool]:
+def locked(root: LakeRoot, name: str, patience_seconds: float) -> Iterator[bool]:
+    """Hold a lock file of a lake on a local disk, which the kernel frees; yields whether it was had in time."""
     folder = root.path / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{table_name}.lock").open("w") as handle:
+    with (folder / f"{name}.lock").open("w") as handle:
         deadline = time.monotonic() + patience_seconds
         held = _try(handle.fileno())
         while not held and time.monotonic() < deadline:
