@@ -53,6 +53,11 @@ def file_actions(table: DeltaTable) -> pa.Table:
     return pa.RecordBatchReader.from_stream(table.get_add_actions(flatten=True)).read_all()
 
 
+def rows_of(actions: pa.Table) -> int:
+    """Return how many rows the log says some files have; those it tells nothing of count as none."""
+    return sum(rows or 0 for rows in actions["num_records"].to_pylist())
+
+
 def partition_columns(table: DeltaTable) -> list[str]:
     """Return the names of the partition columns, in their order."""
     return list(table.metadata().partition_columns)

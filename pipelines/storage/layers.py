@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pipelines.storage.files import file_actions
+from pipelines.storage.files import file_actions, rows_of
 from pipelines.storage.lake import Lake
 from pipelines.storage.names import LakeRoot
+from pipelines.storage.scan import execute, literal, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +30,15 @@ class Made:
 
     version: int
     note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The rows of a partition from one `timestamp` on until before another, both aware UTC."""
+
+    partition: Mapping[str, str]
+    start: datetime
+    end: datetime
 
 
 class Layer:
@@ -84,7 +96,7 @@ class Layer:
         Raises:
             TableNotFoundError: no such table.
         """
-        return sum(self.files(table_name)["num_records"].to_pylist())
+        return rows_of(self.files(table_name))
 
     def files(self, table_name: str) -> pa.Table:
         """Return what the log says of each live file: num_records, partition.*, min.*, max.* and more.
@@ -93,3 +105,36 @@ class Layer:
             TableNotFoundError: no such table.
         """
         return file_actions(self._lake.open(table_name))
+
+    def last_rows(self, table_name: str, stretches: Sequence[Stretch], rows: int) -> list[Stretch]:
+        """Return the stretches cut down to their last `rows` rows, without those that have none.
+
+        Args:
+            table_name: a table with a `timestamp`, of which no two rows of a partition have the same.
+            stretches: all by the same columns, and of each partition one at most.
+            rows: how many rows are wanted of each.
+
+        Raises:
+            TableNotFoundError: no such table.
+            StorageError: a data file is missing or unreadable.
+        """
+        if not stretches:
+            return []
+        names = list(stretches[0].partition)
+        by = ", ".join(map(quoted, names))
+        numbered = (
+            f"SELECT {by}, timestamp, row_number() OVER (PARTITION BY {by} ORDER BY timestamp DESC) AS nth "  # noqa: S608
+            f"FROM source WHERE {' OR '.join(map(_condition, stretches))}"
+        )
+        found = execute(
+            self._lake.open(table_name),
+            f"SELECT {by}, min(timestamp) AS start FROM ({numbered}) WHERE nth <= {int(rows)} GROUP BY {by}",  # noqa: S608
+        )
+        starts = {tuple(row[name] for name in names): row["start"] for row in found.to_pylist()}
+        keys = (tuple(each.partition[name] for name in names) for each in stretches)
+        return [replace(each, start=starts[key]) for each, key in zip(stretches, keys, strict=True) if key in starts]
+
+
+def _condition(stretch: Stretch) -> str:
+    named = " AND ".join(f"{quoted(name)} = {literal(value)}" for name, value in stretch.partition.items())
+    return f"({named} AND timestamp >= {literal(stretch.start)} AND timestamp < {literal(stretch.end)})"

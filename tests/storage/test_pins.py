@@ -104,3 +104,16 @@ def test_of_records_that_are_gone_nothing_is_known(embedded_lake: DeltaLakeManag
     embedded_lake.restore_table("raw_ai_decisions", version=first)
     restored = embedded_lake.pin("raw_ai_decisions").version
     assert embedded_lake.changed_between("raw_ai_decisions", second, restored) is None
+
+
+def test_rows_from_an_instant_on_are_counted_by_their_files(embedded_lake: DeltaLakeManager) -> None:
+    land(embedded_lake, "BTCUSD", list(range(10)))
+    land(embedded_lake, "BTCUSD", [10, 11])
+    land(embedded_lake, "ETHUSD", [3])
+    pin = embedded_lake.pin(TABLE)
+    assert (pin.rows, pin.assets) == (13, {"BTCUSD", "ETHUSD"})
+    assert pin.rows_since({"BTCUSD": START + 10 * HOUR}, "timestamp") == 2
+    # The file of the tenth row has five others: those of its month.
+    assert pin.rows_since({"BTCUSD": START + 9 * HOUR}, "timestamp") == 8
+    assert pin.rows_since({"BTCUSD": START + 12 * HOUR, "ETHUSD": START}, "timestamp") == 1
+    assert pin.rows_since({}, "timestamp") == 0

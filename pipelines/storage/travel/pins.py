@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +12,29 @@ from deltalake.exceptions import DeltaError
 
 from pipelines.contracts import PARTITION_DATE, PARTITION_PREFIX
 from pipelines.errors import StorageError
-from pipelines.storage.files import file_actions, store_of
+from pipelines.storage.files import file_actions, rows_of, store_of
 from pipelines.storage.recovery.undone import UNDOING
 from pipelines.storage.scan import execute, literal, physical_schema, quoted
 from pipelines.storage.travel.moments import Moment, open_at
 from pipelines.timeframes import EPOCH, parse_instant
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
 
     from pipelines.contracts import Contract
     from pipelines.storage.lake import Lake
 
 _ASSET = PARTITION_PREFIX + "asset_pair"
+_BY_ASSET = f"partition.{_ASSET}"
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
     """A version of a table that was not made anew in between, as `table_id` tells.
 
-    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows.
-    `rows` is how many the log tells of, and `assets` of which asset pairs: none where these do not partition the table.
+    `address` is where Spark finds it, `columns` are those it has, `ingested_by` (aware UTC) leaves out later rows, and
+    `files` is what the log says of its files.
     """
 
     table_id: str
@@ -40,23 +42,42 @@ class Pin:
     address: str
     columns: tuple[str, ...]
     ingested_by: datetime | None
-    rows: int
-    assets: frozenset[str]
+    files: pa.Table = field(repr=False, compare=False)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the log tells of."""
+        return rows_of(self.files)
+
+    @property
+    def assets(self) -> frozenset[str]:
+        """Of which asset pairs it has rows; none where these do not partition the table."""
+        known = _BY_ASSET in self.files.column_names
+        return frozenset(self.files[_BY_ASSET].to_pylist() if known else ()) - {None}
+
+    def rows_since(self, since: Mapping[str, datetime], event_time: str) -> int:
+        """Return at most how many rows there are at or after each asset pair's instant (aware UTC), by their files."""
+        newest = f"max.{event_time}"
+        if not since or not {_BY_ASSET, newest} <= set(self.files.column_names):
+            return self.rows if since else 0
+        columns = (self.files[name].to_pylist() for name in (_BY_ASSET, newest, "num_records"))
+        return sum(
+            rows or 0
+            for asset, last, rows in zip(*columns, strict=True)
+            if asset in since and (last is None or last >= since[asset])
+        )
 
 
 def pin(lake: Lake, table_name: str, when: Moment) -> Pin:
     """Return the version of a table at a moment; errors are those of `open_at`."""
     view = open_at(lake, table_name, when)
-    files = file_actions(view.table)
-    by_asset = f"partition.{_ASSET}"
     return Pin(
         table_id=str(view.table.metadata().id),
         version=view.table.version(),
         address=lake.root.spark_uri(table_name),
         columns=tuple(physical_schema(view.table).names),
         ingested_by=view.ingested_by,
-        rows=sum(rows or 0 for rows in files["num_records"].to_pylist()),
-        assets=frozenset(files[by_asset].to_pylist() if by_asset in files.column_names else ()) - {None},
+        files=file_actions(view.table),
     )
 
 
