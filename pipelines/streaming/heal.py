@@ -21,6 +21,7 @@ from pipelines.intervals import Interval, IntervalSet
 from pipelines.monitoring import metrics
 from pipelines.sources.base import MARKET_DATA
 from pipelines.storage import DeltaLakeManager
+from pipelines.streaming.checking import SAMPLE
 from pipelines.timeframes import EPOCH, Timeframe, utc_now
 from pipelines.wording import counted
 
@@ -74,7 +75,7 @@ class Healer:
         storage = settings.storage.model_copy(update={"engine": "embedded"})
         self._settings = settings.model_copy(update={"storage": storage})
         self._manager = DeltaLakeManager(manager.storage_path, self._settings)
-        self._provider = "sample" if synthetic else None
+        self._provider = SAMPLE if synthetic else None
         self._clock = clock
         self._settling = timedelta(seconds=settings.ingest.settling_delay_seconds)
         self._wanted: dict[Key, _Wanted] = {}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.edge import edge_schema
 from pipelines.errors import LakehouseError
-from pipelines.storage.writing.marks import ByKeyUpTo, Reached
+from pipelines.storage.writing.marks import STAMP, ByKey, Reached
 from pipelines.streaming.checking import Checker
 from pipelines.streaming.decoding import OFFSET, PARTITION
 from pipelines.streaming.status import LostRange
@@ -21,7 +21,6 @@ from pipelines.timeframes import from_micros, utc_now
 
 if TYPE_CHECKING:
     from pipelines.config import StreamingSettings
-    from pipelines.edge import RefusedRow
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.files import Partition
     from pipelines.storage.results import AppendResult
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.streaming.topics import Topic
 
 _log = logging.getLogger(__name__)
-STAMP = "stamp"
 
 
 class StreamError(LakehouseError):
@@ -105,7 +103,7 @@ class Landing:
         self._check_not_remade(known, offsets)
         self.positions = dict(known)
         start = dict(self._beginning(offsets) if not known else offsets.beginning) | known
-        lost = _expired(known, offsets) if known else []
+        lost = _expired(known, offsets.beginning) if known else []
         stamp = marks.get(STAMP)
         self._dead.recall(known, from_micros(stamp) if stamp is not None else None)
         self._restore(marks)
@@ -170,7 +168,7 @@ class Landing:
     def _landed(self, checked: Checked, until: dict[int, int], ends: Mapping[int, int]) -> tuple[int, int, int]:
         """Commit a batch; returns rows, late ticks, versions of bars."""
         del ends
-        self._refuse(checked.refused)
+        self._dead.write(checked.refused)
         landed, mine = 0, []
         for timeframe, rows in checked.good:
             table = self._topic.contract.table_for(timeframe)
@@ -181,12 +179,13 @@ class Landing:
         landed += sum(self._place.append(self._table, rows).rows for rows in mine[:-1] if rows.num_rows)
         last = mine[-1] if mine else edge_schema(self._topic.contract).empty_table()
         reached = Reached(self._topic.name, self.positions, until, self._others())
-        landed += self._place.append(self._table, last, ByKeyUpTo(reached)).rows
+        landed += self._place.append(self._table, last, ByKey(reached)).rows
         self.positions = until
         return landed, 0, 0
 
-    def _refuse(self, refused: list[RefusedRow]) -> None:
-        self._dead.write(refused)
+    def _behind(self, ends: Mapping[int, int]) -> list[int]:
+        """Return the partitions that have messages which have not landed."""
+        return [partition for partition, end in ends.items() if end > self.positions.get(partition, 0)]
 
     def _unread(self, messages: pa.Table) -> pa.Table:
         """Return the messages that have not landed yet; Spark repeats a batch that it does not know the end of."""
@@ -197,12 +196,8 @@ class Landing:
 
     def _note_expired(self, first: Mapping[int, int], beginnings: Mapping[int, int]) -> None:
         """Tell what expired before it was read; offsets without a message are no loss."""
-        gone = [
-            LostRange(partition, self.positions.get(partition, 0), min(offset, beginnings.get(partition, 0)))
-            for partition, offset in first.items()
-            if min(offset, beginnings.get(partition, 0)) > self.positions.get(partition, 0)
-        ]
-        if gone:
+        held = {partition: min(offset, beginnings.get(partition, 0)) for partition, offset in first.items()}
+        if gone := _expired(self.positions, held):
             self._tell_lost(gone)
 
     def _move_on(self, until: Mapping[int, int], lost: list[LostRange]) -> None:
@@ -211,7 +206,7 @@ class Landing:
             self._tell_lost(lost)
         reached = Reached(self._topic.name, self.positions, until, self._others())
         none = edge_schema(self._topic.contract).empty_table()
-        self._place.append(self._table, none, ByKeyUpTo(reached))
+        self._place.append(self._table, none, ByKey(reached))
         self.positions = dict(until)
 
     def _tell_lost(self, lost: list[LostRange]) -> None:
@@ -237,11 +232,12 @@ class Landing:
                 )
 
 
-def _expired(known: Mapping[int, int], offsets: Offsets) -> list[LostRange]:
+def _expired(read: Mapping[int, int], held: Mapping[int, int]) -> list[LostRange]:
+    """Return what lies, of each partition, between the next offset to read and the first that is held."""
     return [
-        LostRange(partition, known.get(partition, 0), beginning)
-        for partition, beginning in offsets.beginning.items()
-        if beginning > known.get(partition, 0)
+        LostRange(partition, read.get(partition, 0), beginning)
+        for partition, beginning in held.items()
+        if beginning > read.get(partition, 0)
     ]
 
 

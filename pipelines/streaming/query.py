@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.storage.names import lake_root
+from pipelines.storage.stores.locks import locked
 from pipelines.streaming.clients import BrokerError, Offsets, consumer, offsets, spark_options
 from pipelines.streaming.decoding import collected, decoded
 from pipelines.streaming.landing import Landed, Landing, StreamError
@@ -74,7 +75,6 @@ class TopicQuery:
         self._last = time.monotonic()
         self.batches = 0
         self.failure: BaseException | None = None
-        self.status: BatchStatus | None = None
 
     @contextmanager
     def running(self, spark: SparkSession, *, available_now: bool, only_one: bool) -> Iterator[TopicQuery]:
@@ -186,7 +186,7 @@ class TopicQuery:
 
     def _tell(self, landed: Landed, seconds: float) -> None:
         landing = self._landing
-        self.status = BatchStatus(
+        status = BatchStatus(
             topic=self._topic.name,
             batch_id=self.batches,
             run_id=self._run_id,
@@ -202,7 +202,7 @@ class TopicQuery:
             ends=dict(self._known.end),
             lost=tuple(landing.lost),
         )
-        self._on_status(self.status)
+        self._on_status(status)
 
     def _stop(self) -> None:
         """Stop between two batches."""
@@ -227,12 +227,8 @@ def alone(manager: DeltaLakeManager, topic: Topic) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="lakehouse-checkpoint-") as folder:
             yield Path(folder) / topic.name
         return
-    lake = Path(manager.storage_path)
-    locks = lake / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with (locks / f"stream-{topic.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StreamError(f"another process reads {topic.name} into {lake}; stop it first") from None
-        yield lake / "_checkpoints" / topic.name
+    root = lake_root(manager.storage_path)
+    with locked(root, f"stream-{topic.name}", patience_seconds=0) as held:
+        if not held:
+            raise StreamError(f"another process reads {topic.name} into {root.path}; stop it first")
+        yield root.path / "_checkpoints" / topic.name

@@ -13,11 +13,11 @@ from typing_extensions import override
 
 from pipelines.edge import RefusedRow
 from pipelines.storage.scan import literal
-from pipelines.storage.writing.marks import ByOffset, Reached
+from pipelines.storage.writing.marks import STAMP, ByOffset, Reached
 from pipelines.streaming.bars import LiveBars
 from pipelines.streaming.clocks import Clocks
 from pipelines.streaming.decoding import PARTITION
-from pipelines.streaming.landing import STAMP, Landing, Place
+from pipelines.streaming.landing import Landing, Place
 from pipelines.streaming.topics import TICKS
 from pipelines.timeframes import Timeframe, from_micros, micros, utc_now
 
@@ -63,7 +63,7 @@ class TickLanding(Landing):
     @override
     def idle(self, ends: Mapping[int, int]) -> int:
         """Let event time pass as the clock does while no message comes, so that the last bars close too."""
-        if any(end > self.positions.get(partition, 0) for partition, end in ends.items()):
+        if self._behind(ends):
             return 0
         newest = self._clocks.reached(())
         if newest is None:
@@ -139,7 +139,7 @@ class TickLanding(Landing):
                 RefusedRow(row, TOO_LATE, row["timestamp"]) for row in ticks.filter(mask).to_pylist()
             )
             ticks = ticks.filter(late.not_().to_arrow())
-        self._refuse(checked.refused)
+        self._dead.write(checked.refused)
         self._join(ticks, until, ends)
         reached = Reached(self._topic.name, self.positions, until, self._others())
         self._place.append(self._table, ticks, ByOffset(reached))
@@ -174,8 +174,7 @@ class TickLanding(Landing):
     def _close_bars(self, ends: Mapping[int, int]) -> int:
         self._moved = time.monotonic()
         stamp = self._place.manager.marks(self._table, self._topic.name, [STAMP])[STAMP]
-        behind = [partition for partition, end in ends.items() if end > self.positions.get(partition, 0)]
-        reached = self._clocks.reached(behind)
+        reached = self._clocks.reached(self._behind(ends))
         built = self._close_up_to(reached) if reached is not None else 0
         self._barred = stamp
         return built

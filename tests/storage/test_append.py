@@ -209,8 +209,8 @@ def test_a_lost_race_is_noticed_and_given_up_in_the_end(spark, lake, settings, m
     stubborn.append(TABLE, bars(count=1), "a")
     write = spark_engine._write
 
-    def late(session, contract, files, address, ticket):
-        write(session, contract, files, address, Ticket(ticket.tag, ticket.transaction - 1, ticket.seen))
+    def late(rows, address, ticket):
+        write(rows, address, Ticket(ticket.tag, ticket.transaction - 1, ticket.seen))
 
     monkeypatch.setattr(spark_engine, "_write", late)
     with pytest.raises(ConcurrentWriteError):
@@ -273,6 +273,7 @@ def writer(lake: DeltaLakeManager) -> Iterator[Writer]:
             pipe.close()
 
 
+@pytest.mark.soak
 def test_two_processes_race_and_one_is_interrupted_and_killed(spark, lake, writer):
     """One scenario, for a JVM is slow to start: race without turns, Ctrl-C in mid-write, kill -9 in mid-write."""
     assert writer.hear() == "ready"

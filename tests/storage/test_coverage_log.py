@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.batch.coverage import CoverageMap
-from pipelines.cli.inventory import coverage_of
 from pipelines.contracts import contract_for
 from pipelines.errors import MixedOriginError
 from pipelines.intervals import Interval, IntervalSet
 from pipelines.storage import CoverageEntry, DeltaLakeManager, coverage, log_table
 from pipelines.storage.recovery import retraction
+from pipelines.storage.series_coverage import coverage_of
 from pipelines.timeframes import Timeframe, utc_now
 
 

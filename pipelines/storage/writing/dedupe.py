@@ -44,9 +44,8 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
         granularity: of the table's partition dates.
         now: aware UTC; a restatement gets a later instant than its previous version even if the clock went back.
     """
-    if not contract.keys:
-        stamps = pl.Series([now] * batch.num_rows, dtype=_TIME)
-        return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
+    if not contract.keys or not batch.num_rows:
+        return all_new(batch, now)
     incoming = last_of_each(pl.DataFrame(batch.select(list(contract.keys))), contract.keys)
     stored = newest_stored(table, contract, incoming, granularity)
     if stored is None:
@@ -61,6 +60,12 @@ def decide(table: DeltaTable, contract: Contract, batch: pa.Table, granularity: 
     kinds = np.full(batch.num_rows, REPEATED, np.int8)
     kinds[places] = np.where(kept[PREVIOUS].is_null().to_numpy(), NEW, RESTATED)
     return Decision(_stamped(rows, stamps), kinds)
+
+
+def all_new(batch: pa.Table, now: datetime) -> Decision:
+    """Return the decision to write a whole batch, known from `now` (aware UTC) on."""
+    stamps = pl.Series([now], dtype=_TIME).new_from_index(0, batch.num_rows)
+    return Decision(_stamped(batch, stamps), np.full(batch.num_rows, NEW, np.int8))
 
 
 def _changed(incoming: pl.DataFrame, stored: pl.DataFrame, batch: pa.Table, contract: Contract) -> pl.DataFrame:

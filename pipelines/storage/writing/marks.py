@@ -7,23 +7,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
 from typing_extensions import override
 
 from pipelines.errors import LakehouseError
-from pipelines.storage.results import NEW, REPEATED
-from pipelines.storage.writing.dedupe import Decision, decide
+from pipelines.storage.writing.dedupe import Decision, all_new, decide
 from pipelines.timeframes import from_micros, micros
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from deltalake import DeltaTable
 
     from pipelines.contracts import Contract
 
 Marks = Mapping[str, int]
-PARTITION, OFFSET = "kafka_partition", "kafka_offset"
+# The mark that is the `ingested_at` of the last rows placed by offset, in microseconds.
+STAMP = "stamp"
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -38,16 +36,6 @@ class Placement(Protocol):
         self, table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime
     ) -> tuple[Decision, Marks]:
         """Return the rows to write, and the marks to commit with them."""
-
-
-class ByKey(Placement):
-    """New and changed keys, as batches are placed."""
-
-    @override
-    def place(
-        self, table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime
-    ) -> tuple[Decision, Marks]:
-        return decide(table, contract, batch, granularity, now), {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +54,17 @@ class Reached:
     until: Mapping[int, int]
     others: Marks = field(default_factory=dict)
 
-    def marks(self) -> dict[str, int]:
-        """Return what to commit."""
-        parts = {mark_of(self.topic, partition): offset for partition, offset in self.until.items()}
-        return parts | {mark_of(self.topic, name): value for name, value in self.others.items()}
-
-    def check(self, table: DeltaTable) -> None:
-        """Make sure that the table stands where the batch begins.
+    def upon(self, table: DeltaTable) -> Marks:
+        """Return what to commit upon a version of the table.
 
         Raises:
             MarkedAheadError: another process has read on.
         """
+        self._check(table)
+        parts = {mark_of(self.topic, partition): offset for partition, offset in self.until.items()}
+        return parts | {mark_of(self.topic, name): value for name, value in self.others.items()}
+
+    def _check(self, table: DeltaTable) -> None:
         for partition, expected in self.before.items():
             found = table.transaction_version(mark_of(self.topic, partition))
             if found is not None and found != expected:
@@ -84,6 +72,20 @@ class Reached:
                     f"another process reads {self.topic} into this lake: partition {partition} stands at offset "
                     f"{found}, not {expected}; let one of them run"
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey(Placement):
+    """New and changed keys; of a message log, upon the marks they follow."""
+
+    reached: Reached | None = None
+
+    @override
+    def place(
+        self, table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime
+    ) -> tuple[Decision, Marks]:
+        marks = self.reached.upon(table) if self.reached is not None else {}
+        return decide(table, contract, batch, granularity, now), marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,34 +98,10 @@ class ByOffset(Placement):
     def place(
         self, table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime
     ) -> tuple[Decision, Marks]:
-        self.reached.check(table)
-        name = mark_of(self.reached.topic, "stamp")
+        marks, name = self.reached.upon(table), mark_of(self.reached.topic, STAMP)
         newest = table.transaction_version(name)
         stamp = now if newest is None else max(now, from_micros(newest) + _MICROSECOND)
-        stamps = pl.Series([stamp], dtype=pl.Datetime("us", "UTC")).new_from_index(0, batch.num_rows).to_arrow()
-        rows = batch.append_column("ingested_at", stamps.cast(pa.timestamp("us", "UTC")))
-        kinds = np.full(batch.num_rows, NEW, np.int8)
-        return Decision(rows, kinds), self.reached.marks() | {name: micros(stamp)}
-
-
-@dataclass(frozen=True, slots=True)
-class ByKeyUpTo(Placement):
-    """New and changed keys, upon the marks they follow."""
-
-    reached: Reached
-
-    @override
-    def place(
-        self, table: DeltaTable, contract: Contract, batch: pa.Table, granularity: str | None, now: datetime
-    ) -> tuple[Decision, Marks]:
-        self.reached.check(table)
-        if not batch.num_rows:
-            return Decision(_stamped_none(batch), np.full(0, REPEATED, np.int8)), self.reached.marks()
-        return decide(table, contract, batch, granularity, now), self.reached.marks()
-
-
-def _stamped_none(batch: pa.Table) -> pa.Table:
-    return batch.append_column("ingested_at", pa.array([], pa.timestamp("us", "UTC")))
+        return all_new(batch, stamp), {**marks, name: micros(stamp)}
 
 
 def mark_of(topic: str, name: object) -> str:

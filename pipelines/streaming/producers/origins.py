@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pipelines.instruments import Instrument
     from pipelines.storage import DeltaLakeManager
 
-SAMPLE = "sample"
 _TICKS_AT_ONCE = 200_000
 _DAY = timedelta(days=1)
 _BAR = ("asset_pair", "timestamp", "open", "high", "low", "close", "volume", "provider")
@@ -124,7 +123,7 @@ async def _sample(settings: Settings, topic: Topic, instruments: Sequence[Instru
     windows = [Window(dataset, each.pair, span.start, span.end, each, timeframe) for each in instruments]
     pages = await asyncio.gather(*(source.fetch(window) for window in windows))
     frames = [
-        loose_frame(page.table).with_columns(asset_pair=pl.lit(window.subject), provider=pl.lit(SAMPLE))
+        loose_frame(page.table).with_columns(asset_pair=pl.lit(window.subject), provider=pl.lit(SampleSource.name))
         for window, page in zip(windows, pages, strict=True)
         if page.table.num_rows
     ]
