@@ -137,7 +137,7 @@ def _tasks(ready: Prepared, request: Request, selected: set[str]) -> list[_Task]
 def _task(ready: Prepared, node: ModelNode, passed: Mapping[tuple[str, str], int], *, asked: bool) -> _Task:
     plan = ready.planner.outlook(node)
     if not plan.is_idle:
-        return _Task(node, plan.why, plan.rebuild)
+        return _Task(node, plan.why, plan.redefined)
     if asked:
         return _Task(node, _ASKED)
     tested = passed.get((node.schema, node.alias))

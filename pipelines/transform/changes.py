@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from pipelines.transform.marks import NOT_THERE, Mark
 
 if TYPE_CHECKING:
     from pipelines.storage import DeltaLakeManager
+    from pipelines.storage.travel.pins import Pin
 
 _NAMED = 2
 
@@ -26,6 +28,16 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.bars or self.records)
+
+    def rows(self, pins: Mapping[str, Pin]) -> int:
+        """Return at most how many rows of bronze there are from the changes on."""
+        found = 0
+        for table, pin in pins.items():
+            contract = contract_for(table)
+            timeframe = contract.timeframe_of(table)
+            bars = {series.asset_pair: start for series, start in self.bars.items() if series.timeframe is timeframe}
+            found += pin.rows_since(self.records if timeframe is None else bars, str(contract.event_time))
+        return found
 
     def text(self) -> str:
         """Return it for people."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.storage.layers import Stretch
 from pipelines.storage.partitions import cut
 from pipelines.timeframes import EPOCH, Timeframe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NOTHING, EVERYTHING = "false", "true"
 
@@ -88,8 +85,8 @@ def _assets_from(assets: list[str], instant: datetime, asset_column: str) -> str
     return f"{asset_column} in ({', '.join(map(text, sorted(assets)))}) and {days_from(instant)}"
 
 
-def just_before(since: Since, files: pa.Table, rows: int) -> str:
-    """Return the condition of stored rows that hold at least the last `rows` ones before each series' instant.
+def series_before(since: Since, files: pa.Table, rows: int) -> list[Stretch]:
+    """Return stretches of stored rows that hold at least the last `rows` ones before each series' instant.
 
     How far back that reaches is read off the statistics of the files, so that old history is not looked at.
 
@@ -98,35 +95,38 @@ def just_before(since: Since, files: pa.Table, rows: int) -> str:
         files: the log's files of the stored table, which is partitioned by timeframe and asset_pair.
         rows: how many rows are wanted of each series.
     """
-    return _any(
-        condition
+    named = (
+        ({"timeframe": series.timeframe.value, "asset_pair": series.asset_pair}, instant)
         for series, instant in sorted(since.items())
-        for condition in _window(
-            {"timeframe": series.timeframe.value, "asset_pair": series.asset_pair}, instant, files, rows
-        )
     )
+    return _stretches(named, files, rows)
 
 
-def assets_before(since: AssetsSince, files: pa.Table, rows: int) -> str:
+def assets_before(since: AssetsSince, files: pa.Table, rows: int) -> list[Stretch]:
     """Return the same of a stored table that is partitioned by asset_pair alone, for each asset pair."""
+    return _stretches((({"asset_pair": asset}, instant) for asset, instant in sorted(since.items())), files, rows)
+
+
+def within(stretches: Iterable[Stretch]) -> str:
+    """Return the condition of the rows of some stretches."""
     return _any(
-        condition
-        for asset, instant in sorted(since.items())
-        for condition in _window({"asset_pair": asset}, instant, files, rows)
+        f"{' and '.join(f'{name} = {text(value)}' for name, value in each.partition.items())}"
+        f" and {_dated('>=', each.start)} and {_dated('<=', each.end)}"
+        f" and timestamp >= {moment(each.start)} and timestamp < {moment(each.end)}"
+        for each in stretches
     )
 
 
-def _window(partition: Mapping[str, str], instant: datetime, files: pa.Table, rows: int) -> Iterator[str]:
+def _stretches(ends: Iterable[tuple[Mapping[str, str], datetime]], files: pa.Table, rows: int) -> list[Stretch]:
+    starts = ((partition, _start(_of(partition, files), end, rows), end) for partition, end in ends)
+    return [Stretch(partition, start, end) for partition, start, end in starts if start is not None]
+
+
+def _of(partition: Mapping[str, str], files: pa.Table) -> pa.Table:
     for name, value in partition.items():
         if files.num_rows:
             files = files.filter(pc.equal(files[f"partition.{name}"], value))
-    start = _start(files, instant, rows)
-    if start is not None:
-        named = " and ".join(f"{name} = {text(value)}" for name, value in partition.items())
-        yield (
-            f"{named} and {_dated('>=', start)} and {_dated('<=', instant)}"
-            f" and timestamp >= {moment(start)} and timestamp < {moment(instant)}"
-        )
+    return files
 
 
 def _start(files: pa.Table, instant: datetime, rows: int) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.timeframes import Timeframe
 from pipelines.transform.changes import Changes, changes_between
@@ -18,8 +18,9 @@ from pipelines.transform.extent import (
     by_asset,
     days_from,
     either,
-    just_before,
+    series_before,
     series_from,
+    within,
 )
 from pipelines.transform.facts import facts_of
 from pipelines.transform.indicators import STATE_BARS, ddl
@@ -27,10 +28,15 @@ from pipelines.transform.marks import NOT_THERE, Facts, Mark, Versions, oldest, 
 from pipelines.transform.project import Project, is_view
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from dbt.contracts.graph.nodes import ModelNode
 
     from pipelines.storage import DeltaLakeManager
+    from pipelines.storage.layers import Stretch
     from pipelines.storage.travel.pins import Pin
+    from pipelines.transform.project import TestNode
+
+_SinceT = TypeVar("_SinceT")
 
 ENRICHED = "market_data_enriched"
 PULSES = "multi_timeframe_analysis"
@@ -48,7 +54,9 @@ class Plan:
         pulses: condition of the rows of the multi-timeframe analysis to read.
         rows: condition of the rows to make, and of the stored ones that go.
         before: condition of the stored rows to go on from.
+        reads: at most how many rows that is, but for those to go on from.
         why: what made it necessary, for people.
+        redefined: the table is not there, or was made by the model as it once was.
     """
 
     location: str
@@ -58,7 +66,9 @@ class Plan:
     pulses: str = NOTHING
     rows: str = NOTHING
     before: str = NOTHING
+    reads: int = 0
     why: str = ""
+    redefined: bool = False
 
     @property
     def is_idle(self) -> bool:
@@ -137,6 +147,27 @@ class Planner:
         plan = self._plans.get(node.unique_id) if node else None
         return EVERYTHING if plan is None or plan.rebuild or plan.is_idle else plan.rows
 
+    def reads(self, unique_id: str, *, whole: bool) -> int:
+        """Return at most how many rows, but for some to go on from, a model or test of this run looks at.
+
+        Args:
+            unique_id: the model or test.
+            whole: tables are made anew, whatever their plans say.
+        """
+        model = self._project.model(unique_id)
+        about = model or self._project.tested_by(unique_id)
+        plan = self._plans.get(about.unique_id) if about else None
+        if plan is not None and not (whole or plan.rebuild) and (model or not plan.is_idle):
+            return plan.reads
+        node = model or self._project.test(unique_id)
+        return 0 if node is None else self._rows_below(node)
+
+    def _rows_below(self, node: ModelNode | TestNode) -> int:
+        """Return how many rows the tables have that a model or test reads."""
+        made = [table for table in self._project.tables_read(node) if self._is_there(table)]
+        rows = sum(self._manager.layer(table.schema).rows(table.alias) for table in made)
+        return rows + sum(self._pins[table].rows for table in self._project.bronze_read(node) if table in self._pins)
+
     def views(self) -> list[str]:
         """Return the names of the views that can be made already: all tables that they read are there."""
         models = [node for node in self._project.models() if node.config.materialized == "view"]
@@ -146,18 +177,18 @@ class Planner:
         # What does not know where it comes from is made anew the next time.
         anew = Plan(self._manager.layer(node.schema).spark_uri(node.alias), "" if now is None else now.text())
         if not self._is_there(node):
-            return replace(anew, why="not there yet")
+            return replace(anew, why="not there yet", redefined=True)
         stored = self._stored(node)
         if stored is None or now is None:
-            return replace(anew, why="not known what it was made from")
+            return replace(anew, why="not known what it was made from", redefined=True)
         if stored.definition != now.definition:
-            return replace(anew, why="its definition, or that of what it is made from, has changed")
+            return replace(anew, why="its definition, or that of what it is made from, has changed", redefined=True)
         changes = changes_between(self._manager, stored, now)
         if changes is None:
             return replace(anew, why="a table of bronze was replaced, or its log does not reach back")
         if not changes:
             return replace(anew, rebuild=False)
-        return replace(part(node, anew, changes), why=changes.text())
+        return replace(part(node, anew, changes), why=changes.text(), reads=changes.rows(self._pins))
 
     def _part(self, node: ModelNode, anew: Plan, changes: Changes) -> Plan:
         """Return what to make of a model of which a part will do, else the plan to make it anew."""
@@ -177,22 +208,29 @@ class Planner:
             plan,
             source=series_from(changes.bars, asset_column="partition_asset_pair"),
             rows=series_from(changes.bars),
-            before=just_before(changes.bars, self._manager.layer(node.schema).files(node.alias), STATE_BARS),
+            before=self._last_of(node, series_before, changes.bars, STATE_BARS),
         )
 
     def _of_assets(self, node: ModelNode, plan: Plan, changes: Changes) -> Plan:
         assets = by_asset(changes.bars, changes.records, Timeframe(node.config.meta["clock"]).step)
-        read = {table.alias: self._manager.layer(table.schema) for table in self._project.tables_read(node)}
+        read = {table.alias: table for table in self._project.tables_read(node)}
         # The last bar that opened before an instant may close after it; the one before that has closed.
         series = all_series(assets)
-        bars = just_before(series, read[ENRICHED].files(ENRICHED), 2)
-        pulses = assets_before(assets, read[PULSES].files(PULSES), 2) if PULSES in read else NOTHING
+        bars = self._last_of(read[ENRICHED], series_before, series, 2)
+        pulses = self._last_of(read[PULSES], assets_before, assets, 2) if PULSES in read else NOTHING
         return replace(
             plan,
             source=either(series_from(series), bars),
             pulses=either(assets_from(assets), pulses),
             rows=assets_from(assets),
         )
+
+    def _last_of(
+        self, node: ModelNode, stretches: Callable[[_SinceT, pa.Table, int], list[Stretch]], since: _SinceT, rows: int
+    ) -> str:
+        """Return the condition of the last rows of a stored table before some instants."""
+        layer = self._manager.layer(node.schema)
+        return within(layer.last_rows(node.alias, stretches(since, layer.files(node.alias), rows), rows))
 
     def _of_days(self, node: ModelNode, plan: Plan, changes: Changes) -> Plan:
         timeframe, lookback = Timeframe(node.config.meta["timeframe"]), node.config.meta["lookback_days"]

@@ -57,12 +57,12 @@ class Project:
                 visit(node)
         return list(found.values())
 
-    def parents(self, node: ModelNode) -> list[ModelNode]:
-        """Return the models that a model reads."""
+    def parents(self, node: ModelNode | TestNode) -> list[ModelNode]:
+        """Return the models that a model or test reads."""
         return [model for unique_id in node.depends_on.nodes if (model := self.model(unique_id))]
 
-    def tables_read(self, node: ModelNode) -> list[ModelNode]:
-        """Return the tables that a model reads, by itself or through views."""
+    def tables_read(self, node: ModelNode | TestNode) -> list[ModelNode]:
+        """Return the tables that a model or test reads, by itself or through views."""
         found = {
             table.unique_id: table
             for parent in self.parents(node)
@@ -70,8 +70,8 @@ class Project:
         }
         return list(found.values())
 
-    def bronze_read(self, node: ModelNode) -> set[str]:
-        """Return the bronze tables that a model reads, by itself or through views."""
+    def bronze_read(self, node: ModelNode | TestNode) -> set[str]:
+        """Return the bronze tables that a model or test reads, by itself or through views."""
         sources = (self.manifest.sources.get(unique_id) for unique_id in node.depends_on.nodes)
         found = {source.identifier for source in sources if source}
         return found.union(*(self.bronze_read(parent) for parent in self.parents(node) if is_view(parent)))
@@ -99,6 +99,10 @@ class Project:
     def expected(self, node: ModelNode) -> str:
         """Return the digest of a model that is made anew together with all that it is made from."""
         return self.definition(node, self.expected) or ""
+
+    def test(self, unique_id: str) -> TestNode | None:
+        """Return a test of tables or views; None if it is something else."""
+        return self._tests.get(unique_id)
 
     def tested_by(self, unique_id: str) -> ModelNode | None:
         """Return the model that a test is about; None if it is about several, or if the node is no test."""

@@ -20,7 +20,7 @@ OnNode = Callable[[str, int, int], None]
 _MARK = "spark.databricks.delta.commitInfo.userMetadata"
 # A run that finds no rows in what has changed leaves its mark all the same.
 _ALWAYS_COMMIT = {"spark.databricks.delta.skipRecordingEmptyCommits": "false"}
-# Up to so many rows of bronze queries are interpreted.
+# A node that looks at up to so many rows is interpreted.
 _FEW_ROWS = 500_000
 _TOLD = "lakehouse.dbt."
 _NOTHING = dict.fromkeys([*Plan("", "").told(), "tested"], "")
@@ -34,6 +34,7 @@ class Teller:
         self._planner = planner
         self._on_node = on_node
         self._whole = whole
+        self._compiled = {name: str(spark.conf.get(name)) for name in INTERPRETED}
         self.wrong: list[Exception] = []
 
     def __call__(self, event: EventMsg) -> None:
@@ -55,11 +56,12 @@ class Teller:
         tested = EVERYTHING if self._whole else self._planner.tested(unique_id)
         plan = self._planner.plan(unique_id)
         told = {} if plan is None else {_MARK: plan.mark, **_named(plan.told())}
-        _set(self._spark, {**told, _TOLD + "tested": tested})
+        few = self._planner.reads(unique_id, whole=self._whole) <= _FEW_ROWS
+        _set(self._spark, {**told, _TOLD + "tested": tested, **(INTERPRETED if few else self._compiled)})
 
 
 @contextmanager
-def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool, rows: int) -> Iterator[Teller]:
+def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bool) -> Iterator[Teller]:
     """Prepare a session for telling, and leave nothing told behind.
 
     Args:
@@ -67,15 +69,13 @@ def telling(spark: SparkSession, planner: Planner, on_node: OnNode, *, whole: bo
         planner: knows what there is to be done.
         on_node: is told of each model and test before it runs.
         whole: tables are made anew, whatever their plans say.
-        rows: how many bronze has.
 
     Raises:
         Exception: what went wrong in planning, once dbt has ended.
     """
     teller = Teller(spark, planner, on_node, whole=whole)
-    wanted = _ALWAYS_COMMIT | (INTERPRETED if rows <= _FEW_ROWS else {})
-    before = {name: str(spark.conf.get(name)) for name in wanted}
-    _set(spark, wanted)
+    before = {name: str(spark.conf.get(name)) for name in [*_ALWAYS_COMMIT, *INTERPRETED]}
+    _set(spark, _ALWAYS_COMMIT)
     try:
         yield teller
     finally:

@@ -236,6 +236,7 @@ def test_the_edge_refuses_nan_and_says_so(bench: Workbench) -> None:
     assert [row.reason for row in checked.refused] == ["NaN high"]
 
 
+@pytest.mark.soak
 def test_nan_that_came_past_the_edge_stops_its_model_and_names_the_bar(bench: Workbench) -> None:
     """Nothing is written; once the bar is put right the next run goes on."""
     before = silver(bench.lake)

@@ -142,7 +142,9 @@ def test_what_cannot_be_planned_fails_and_is_made_good_later(bench: Workbench, m
 
 
 @pytest.mark.spark
+@pytest.mark.soak
 def test_a_full_refresh_makes_the_same_again(bench: Workbench) -> None:
+    bench.run()
     before = bench.versions()
     bench.run(full_refresh=True)
     assert bench.versions() == [version + 1 for version in before]

@@ -247,6 +247,7 @@ def test_a_new_day_adds_rows_and_leaves_the_files_of_other_years(bench: Workbenc
     assert_as_wanted(bench.lake)
 
 
+@pytest.mark.soak
 def test_restated_bars_and_a_new_asset_in_the_middle(bench: Workbench) -> None:
     """A restatement within a window's reach of later days, an asset that begins before it, another observation."""
     day = START + timedelta(days=63)
@@ -269,6 +270,7 @@ def test_finer_bars_make_nothing_anew_and_a_revised_observation_the_curve_alone(
     assert np.isnan(after.loc[START + timedelta(days=1), "slope_10y_2y"])
 
 
+@pytest.mark.soak
 def test_another_future_moves_nothing_and_a_full_refresh_gives_the_same_bits(bench: Workbench) -> None:
     """Rows up to the cut were made out of one future; the full refresh makes them anew out of another."""
     before = tables(bench.lake)

@@ -117,11 +117,6 @@ def test_a_plain_run_says_what_to_run_instead(parsed: tuple[Path, dict[str, Any]
     assert not [name for name in ("metastore_db", "spark-warehouse", "derby.log") if (DBT / name).exists()]
 
 
-def test_sql_is_clean(tmp_path: Path) -> None:
-    done = plain(tmp_path, "sqlfluff", "lint", "--disable-progress-bar", "models", "tests")
-    assert done.returncode == 0, done.stdout
-
-
 def test_commands_that_only_read_the_project_start_no_spark(embedded_lake: DeltaLakeManager, tmp_path: Path) -> None:
     done = run_dbt(["--quiet", "ls", "--resource-type", "model"], embedded_lake, tmp_path / "dbt")
     assert done.ok

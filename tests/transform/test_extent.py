@@ -89,7 +89,7 @@ def test_enough_rows_before_a_change_are_read_and_none_after(
             "num_records": pa.array([len(part) for part in parts], pa.int64()),
         }
     )
-    read = [flat[number][1] for number in chosen(table(flat), extent.just_before(since, files, rows))]
+    read = [flat[number][1] for number in chosen(table(flat), extent.within(extent.series_before(since, files, rows)))]
     before = sorted(at for _, at in flat if each in since and at < since[each])
     assert all(at < since[each] for at in read)
     assert sorted(read)[-rows:] == before[-rows:]
