@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from hypothesis import settings as hypothesis_settings
 
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
-from pipelines.streaming.ports import reserved_port
 from tests.servers import s3
 from tests.sharing import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
@@ -47,13 +47,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_user_environment() -> Iterator[None]:
-    """Keep a user's own keys and settings out of the tests."""
+def _no_user_environment() -> Iterator[socket.socket]:
+    """Keep a user's own keys and settings out of the tests; returns what holds the port of the S3 server."""
     kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_PRIVATE)}
     # Set before any JVM starts, which inherits it; the server itself comes up when a test first asks for it.
-    made_up = s3.environment(reserved_port())
-    os.environ.update(made_up)
-    yield
+    with s3.held_port() as port:
+        made_up = s3.environment(port.getsockname()[1])
+        os.environ.update(made_up)
+        yield port
     for name in made_up:
         os.environ.pop(name, None)
     os.environ.update(kept)
@@ -79,8 +80,9 @@ def _every_row_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def s3_server(_no_user_environment: None) -> Iterator[s3.S3Server]:
+def s3_server(_no_user_environment: socket.socket) -> Iterator[s3.S3Server]:
     """The one S3 server of the run, with a bucket; the environment of the run leads to it."""
+    _no_user_environment.close()
     with s3.S3Server(s3.port_of(os.environ["AWS_ENDPOINT_URL"])) as server:
         yield server
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from typing_extensions import override
+
+from pipelines.streaming.ports import reserved_port
+from tests.servers.process import OneProcess
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -29,7 +29,6 @@ SECRET_KEY = "lakehouse-tests-secret"
 # These may read and not write.
 READER_KEY = "lakehouse-reader"
 READER_SECRET = "lakehouse-reader-secret"
-_UP_WITHIN_SECONDS = 60
 
 
 def free_ports(count: int) -> list[int]:
@@ -39,6 +38,13 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+def held_port() -> socket.socket:
+    """Return a socket that keeps a port from everybody else; close it right before the port is used."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", reserved_port()))
+    return held
 
 
 def port_of(url: str) -> int:
@@ -60,15 +66,17 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-class S3Server:
+class S3Server(OneProcess):
     """Serves S3 on a port; use it as a context manager."""
 
+    not_up = (BotoCoreError, ClientError)
+
     def __init__(self, port: int) -> None:
+        super().__init__("s3")
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._folder = Path(tempfile.mkdtemp(prefix="lakehouse-s3-"))
-        self._process: subprocess.Popen[bytes] | None = None
         self._grpc_ports: list[int] = []
+        self._made = False
 
     def client(self) -> S3Client:
         """Return a client that holds the server's keys and does not wait long."""
@@ -78,33 +86,21 @@ class S3Server:
             config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 2}),
         )  # fmt: skip
 
-    def __enter__(self) -> Self:
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(self._command(), stdout=log, stderr=log, cwd=self._folder)
-        try:
-            self._wait()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
+    @override
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            # Nothing in it is worth an orderly end, which takes ten seconds.
-            self._process.kill()
-            self._process.wait()
+        super().__exit__()
         for port in self._grpc_ports:
             for left in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
                 left.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _command(self) -> list[str]:
+    @override
+    def command(self) -> list[str]:
         identities = [
             _identity("tests", ACCESS_KEY, SECRET_KEY, "Admin", "Read", "Write", "List", "Tagging"),
             _identity("reader", READER_KEY, READER_SECRET, "Read", "List"),
         ]
-        (self._folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="utf-8")
-        data = self._folder / "data"
+        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="utf-8")
+        data = self.folder / "data"
         data.mkdir()
         master, volume, filer, *self._grpc_ports = free_ports(7)
         master_grpc, volume_grpc, filer_grpc, grpc = self._grpc_ports
@@ -116,31 +112,25 @@ class S3Server:
         }  # fmt: skip
         options = {
             "dir": data, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3": "true",
-            "s3.config": self._folder / "s3.json", "s3.autoCreateBucket": "false",
-            "filer.localSocket": self._folder / "filer.sock", "s3.localSocket": self._folder / "s3.sock",
+            "s3.config": self.folder / "s3.json", "s3.autoCreateBucket": "false",
+            "filer.localSocket": self.folder / "filer.sock", "s3.localSocket": self.folder / "s3.sock",
             # A bucket takes a volume or more; files of a volume grow as they are filled.
-            "volume.max": 400, "master.volumeSizeLimitMB": 64, "volume.minFreeSpace": "1",
+            "volume.max": 400, "master.volumeSizeLimitMB": 64,
+            # Below it no volume is made, and a write waits until its client gives up: on a big, full disk 1 % is a lot.
+            "volume.minFreeSpace": "64MiB",
             # It reports to its makers otherwise.
             "master.telemetry": "false",
         }  # fmt: skip
         return [str(WEED), "server", *(f"-{name}={value}" for name, value in (options | ports).items())]
 
-    def _wait(self) -> None:
-        """Wait until an object has been stored: buckets can be listed before any volume is there."""
-        client, deadline, made = self.client(), time.monotonic() + _UP_WITHIN_SECONDS, False
-        while True:
-            try:
-                if not made:
-                    client.create_bucket(Bucket=BUCKET)
-                    made = True
-                client.put_object(Bucket=BUCKET, Key="up", Body=b"")
-            except (BotoCoreError, ClientError) as error:
-                if time.monotonic() > deadline or (self._process and self._process.poll() is not None):
-                    log = (self._folder / "log").read_text(errors="replace")[-3000:]
-                    raise RuntimeError(f"no S3 server on {self.url}: {log}") from error
-                time.sleep(0.1)
-            else:
-                return
+    @override
+    def look(self) -> None:
+        """Store an object of a byte: before any volume is there, buckets can be listed and empty objects be stored."""
+        client = self.client()
+        if not self._made:
+            client.create_bucket(Bucket=BUCKET)
+            self._made = True
+        client.put_object(Bucket=BUCKET, Key="up", Body=b"1")
 
 
 def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:

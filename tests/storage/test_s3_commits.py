@@ -89,7 +89,8 @@ def proxy(s3_server):
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("rounds", [4, pytest.param(25, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("rounds", [4, 25])
 def test_writers_at_once_lose_no_commit(spark, s3_server, proxy, rounds):
     proxy.commit_seconds = 0.1
     client = s3_server.client()
