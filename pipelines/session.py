@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pipelines.cluster import cluster_configuration, is_cluster, unreachable
 from pipelines.config import Settings, load_settings
 from pipelines.errors import LakehouseError
 from pipelines.jars import JarsError, jar_paths, java_command
+from pipelines.jvm import ON_OUT_OF_MEMORY, end, why_it_did_not_start, why_it_ended
 
 if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
     from pyspark.sql import SparkSession
 
-MINIMUM_JAVA = 17
 # For queries of a few rows, of which compiling them is most of the work: interpreted, they take half the CPU.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-_JAVA_OPTIONS = "-XX:+UseParallelGC -XX:-UsePerfData"
+_JAVA_OPTIONS = f"-XX:+UseParallelGC -XX:-UsePerfData {ON_OUT_OF_MEMORY}"
 _LOG_CONFIG = """\
 rootLogger.level = {level}
 rootLogger.appenderRef.stderr.ref = stderr
@@ -50,6 +52,14 @@ class _Running:
     stderr: IO[bytes]
     process: subprocess.Popen[bytes] | None
     jar_sets: frozenset[str]
+    start_seconds: float
+    memory: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session is stopped, or its JVM is gone."""
+        stopped = self.session.sparkContext._jsc is None  # noqa: SLF001 - how Spark itself tells
+        return stopped or (self.process is not None and self.process.poll() is not None)
 
 
 # Used where they have been retrieved; a Kafka broker's own jars have no business in a Spark driver.
@@ -62,6 +72,8 @@ _running: _Running | None = None
 def get_spark(settings: Settings | None = None, needs: Sequence[str] = ()) -> SparkSession:
     """Return this process's SparkSession, starting it (5-7 s) on the first call; later settings change nothing.
 
+    One whose JVM has ended is replaced by a new one.
+
     Args:
         settings: by default those of config/ and the environment.
         needs: optional jar sets that the caller cannot do without, as `s3`.
@@ -71,7 +83,10 @@ def get_spark(settings: Settings | None = None, needs: Sequence[str] = ()) -> Sp
     """
     global _running  # noqa: PLW0603 - one JVM per process is what Spark allows
     with _lock:
-        if _running is None or _running.session.sparkContext._jsc is None:  # noqa: SLF001 - how Spark itself tells
+        if _running is None or _running.ended:
+            gone, _running = _running, None
+            if gone is not None:
+                _stop(gone)
             _running = _start(settings or load_settings(), needs)
             atexit.register(stop_spark)
         missing = sorted(set(needs) - _running.jar_sets)
@@ -83,46 +98,76 @@ def get_spark(settings: Settings | None = None, needs: Sequence[str] = ()) -> Sp
         return _running.session
 
 
+def start_seconds() -> float:
+    """Return how long this process's session took to start, JVM and imports included; 0 without one."""
+    with _lock:
+        return _running.start_seconds if _running else 0.0
+
+
+def jvm_fault(within: float = 0.0) -> str:
+    """Say why the JVM of this process's session has ended; nothing if it runs, or if there is none.
+
+    Args:
+        within: seconds to wait for its end, which is noticed sooner by who talks to it than by the system.
+    """
+    # Without the lock: a start may be under way elsewhere, and waits for nothing that is asked here.
+    running = _running
+    if running is None or running.process is None:
+        return ""
+    try:
+        code = running.process.wait(within)
+    except subprocess.TimeoutExpired:
+        return ""
+    return why_it_ended(code, running.stderr, running.memory)
+
+
 def stop_spark() -> None:
     """Stop the session and its JVM and remove its temporary files; without a session it does nothing."""
     global _running
     with _lock:
         running, _running = _running, None
-        if running is None:
-            return
-        atexit.unregister(stop_spark)
-        from pyspark import SparkContext  # noqa: PLC0415 - already loaded by now
-
-        running.session.stop()
-        gateway = SparkContext._gateway  # noqa: SLF001 - Spark offers no public way to end its JVM
-        if gateway is not None:
-            gateway.shutdown()
-            SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001
-        _end(running.process)
-        running.stderr.close()
-        shutil.rmtree(running.scratch, ignore_errors=True)
+        if running is not None:
+            atexit.unregister(stop_spark)
+            _stop(running)
 
 
-def _end(process: subprocess.Popen[bytes] | None) -> None:
-    """Let the JVM end by itself, which it does when its standard input closes, or end it."""
-    if process is None:
-        return
-    if process.stdin:
-        process.stdin.close()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _stop(running: _Running) -> None:
+    from py4j.protocol import Py4JError  # noqa: PLC0415 - already loaded by now
+    from pyspark import SparkContext  # noqa: PLC0415
+    from pyspark.sql import SparkSession  # noqa: PLC0415
+
+    # A JVM that is gone cannot be told.
+    with suppress(Py4JError, OSError):
+        if not running.ended:
+            running.session.stop()
+    SparkSession._instantiatedSession = SparkSession._activeSession = None  # noqa: SLF001 - what is known of it here
+    gateway = SparkContext._gateway  # noqa: SLF001 - Spark offers no public way to end its JVM
+    if gateway is not None:
+        _end_gateway(gateway)
+    end(running.process)
+    running.stderr.close()
+    shutil.rmtree(running.scratch, ignore_errors=True)
+
+
+def _end_gateway(gateway: JavaGateway) -> None:
+    from pyspark import SparkContext  # noqa: PLC0415 - already loaded by now
+
+    gateway.shutdown()
+    # Else the next session would be asked of the JVM that is gone, or refused because of a context that never worked.
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None  # noqa: SLF001
 
 
 def _start(settings: Settings, needs: Sequence[str]) -> _Running:
+    began = time.monotonic()
+    from py4j.protocol import Py4JError  # noqa: PLC0415 - comes with Spark
     from pyspark import SparkConf, SparkContext  # noqa: PLC0415 - slow to import, and most commands need no Spark
     from pyspark.errors import PySparkRuntimeError  # noqa: PLC0415
     from pyspark.java_gateway import launch_gateway  # noqa: PLC0415
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
     jars, jar_sets = _jars(settings, needs)
+    if problem := unreachable(settings.spark.master):
+        raise SparkUnavailableError(problem)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     scratch = Path(tempfile.mkdtemp(prefix="lakehouse-spark-"))
     conf = SparkConf(loadDefaults=False)
@@ -132,16 +177,23 @@ def _start(settings: Settings, needs: Sequence[str]) -> _Running:
     popen: dict[str, object] = {"start_new_session": True}
     if "spark.log.level" not in settings.spark.extra_conf:
         popen |= {"stdout": stderr, "stderr": stderr}
+    gateway: JavaGateway | None = None
     try:
         with _own_interrupt_handler():
             gateway = launch_gateway(conf, popen)  # type: ignore[no-untyped-call]
             context = SparkContext(conf=conf, gateway=gateway)
-    except (PySparkRuntimeError, OSError) as error:
-        message = _why_not(stderr)
+        context.pythonExec = settings.spark.executor_python or context.pythonExec
+        session = SparkSession(context)
+    except (PySparkRuntimeError, Py4JError, OSError) as error:
+        if gateway is not None:
+            _end_gateway(gateway)
+            end(gateway.proc)
+        message = why_it_did_not_start(stderr, settings.spark.master)
         stderr.close()
         shutil.rmtree(scratch, ignore_errors=True)
         raise SparkUnavailableError(message) from error
-    return _Running(SparkSession(context), scratch, stderr, gateway.proc, jar_sets)
+    seconds = time.monotonic() - began
+    return _Running(session, scratch, stderr, gateway.proc, jar_sets, seconds, settings.spark.driver_memory)
 
 
 def _jars(settings: Settings, needs: Sequence[str]) -> tuple[list[Path], frozenset[str]]:
@@ -198,8 +250,8 @@ def _configuration(settings: Settings, jars: list[Path], jar_sets: frozenset[str
         from pipelines.storage.stores.s3 import spark_configuration  # noqa: PLC0415 - storage is slow to import
 
         values |= spark_configuration(str(scratch / "s3a"))
-    if not spark.master.startswith("local"):
-        values["spark.jars"] = ",".join(map(str, jars))
+    if is_cluster(spark.master):
+        values = cluster_configuration(settings, jars, scratch, values)
     return values | spark.extra_conf
 
 
@@ -214,29 +266,3 @@ def _own_interrupt_handler() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-
-
-def _why_not(stderr: IO[bytes]) -> str:
-    """Explain a JVM that did not come up: too old, or its own last words."""
-    version = java_version()
-    if version is not None and version < MINIMUM_JAVA:
-        return f"Spark needs Java {MINIMUM_JAVA} or later and found {version}; install one or point JAVA_HOME to it"
-    stderr.flush()
-    stderr.seek(0)
-    lines = [line.strip() for line in stderr.read().decode(errors="replace").splitlines() if line.strip()]
-    problem = next(
-        (line for line in lines if "rror" in line or "xception" in line), lines[-1] if lines else "no output"
-    )
-    return f"Spark's JVM did not start: {problem}; check spark.driver_memory, JAVA_HOME and `lakehouse doctor`"
-
-
-def java_version() -> int | None:
-    """Return the major version of the Java that Spark would use, or None if it does not say.
-
-    Raises:
-        JarsError: there is no Java.
-    """
-    # The command is what shutil.which found.
-    done = subprocess.run([java_command(), "-version"], capture_output=True, text=True, check=False)  # noqa: S603
-    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
-    return int(found[1]) if found else None

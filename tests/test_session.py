@@ -13,7 +13,8 @@ import pytest
 
 from pipelines.config import Settings, SparkSettings
 from pipelines.jars import DEFAULT_DIR
-from pipelines.session import SparkUnavailableError, get_spark, java_version
+from pipelines.jvm import java_version
+from pipelines.session import SparkUnavailableError, get_spark
 from tests.conftest import make_settings
 
 CODE = """

@@ -18,7 +18,7 @@ from pipelines.contracts import load_contracts
 from pipelines.errors import ConfigError, LakehouseError
 from pipelines.instruments import load_registry
 from pipelines.jars import JarsError, jar_paths
-from pipelines.session import MINIMUM_JAVA, java_version
+from pipelines.jvm import MINIMUM_JAVA, java_version
 
 _LITTLE_ROOM = 5 << 30
 _NO_ROOM = 512 << 20

@@ -16,6 +16,7 @@ import yaml
 
 from pipelines.config import PROJECT_ROOT
 from pipelines.errors import InvalidRangeError, LakehouseError, TableNotFoundError
+from pipelines.storage.faults import explain, spark_errors
 from pipelines.storage.scan import Instant
 from pipelines.storage.travel.moments import instant_of
 from pipelines.transform.catalog import fill
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from dbt.cli.main import dbtRunnerResult
     from dbt.contracts.graph.manifest import Manifest
     from dbt_common.events.base_types import EventMsg
+    from pyspark.sql import SparkSession
 
     from pipelines.storage import DeltaLakeManager
     from pipelines.storage.travel.pins import Pin
 
 
 class TransformError(LakehouseError):
-    """dbt could not even begin; says why."""
+    """dbt could not begin, or Spark failed under it; says why."""
 
 
 PROJECT = PROJECT_ROOT / "dbt"
@@ -145,15 +147,22 @@ class Prepared:
 
         Raises:
             SparkUnavailableError: Java or the jars are missing, or the JVM did not start; names the fix.
-            TransformError: dbt could not even begin.
+            TransformError: dbt could not even begin, or the JVM ended; what was made till then stays.
         """
-        spark, manifest = self.manager.spark(), self.project.manifest
+        spark = self.manager.spark()
+        try:
+            return self._run(spark, arguments, on_node)
+        except spark_errors() as error:
+            raise TransformError(f"{explain(error, 'dbt')}. Another run goes on from what is made") from error
+
+    def _run(self, spark: SparkSession, arguments: Sequence[str], on_node: OnNode) -> DbtRun:
+        manifest = self.project.manifest
         fill(spark, self.manager, self.pins, self.suffix)
         register(spark)
         # Views live in the catalog of this process alone, so that each run has to make those it does not select too.
         invoke(["--quiet", "run", "--select", *self.planner.views(), *self.variables], manifest)
-        whole, rows = bool(_WHOLE & set(arguments)), sum(pin.rows for pin in self.pins.values())
-        with telling(spark, self.planner, on_node, whole=whole, rows=rows) as teller:
+        # On its way out it fails if the JVM is gone, of which dbt only knows that its nodes have failed.
+        with telling(spark, self.planner, on_node, whole=bool(_WHOLE & set(arguments))) as teller:
             done = invoke(arguments, manifest, teller)
         return _summary(done, self.suffix)
 

@@ -105,6 +105,7 @@ def finish(exchange: Exchange, folder: Path, engine: str) -> None:
 
 
 @pytest.mark.spark
+@pytest.mark.soak
 def test_a_kill_of_spark_then_a_clean_run(tmp_path: Path, exchange: Exchange) -> None:
     assert killed_at_random(exchange, tmp_path, "spark", kills=1, seed=SEED) == 1
     finish(exchange, tmp_path, "spark")

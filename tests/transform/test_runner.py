@@ -174,6 +174,7 @@ def test_a_run_in_a_fresh_process_without_news_rewrites_nothing(bench: Workbench
     assert versions(bench.lake) == before
 
 
+@pytest.mark.soak
 def test_increments_equal_a_full_refresh(bench: Workbench) -> None:
     """New bars, a restated one in the middle, an asset that appears, a better provider, a timeframe that appears."""
     restated(bench.lake, "BTCUSD", "1h", 100)

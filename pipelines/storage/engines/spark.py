@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typing_extensions import override
 
+from pipelines.cluster import is_cluster
 from pipelines.errors import ConcurrentWriteError, StorageError
 from pipelines.storage.engines.base import TRANSACTION_APP, Engine, Ticket
 from pipelines.storage.engines.staging import stage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deltalake import DeltaTable
-    from pyspark.sql import Column, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from pipelines.config import Settings
     from pipelines.contracts import Contract
@@ -57,14 +58,13 @@ class SparkEngine(Engine):
         try:
             folder = Path(tempfile.mkdtemp(prefix="lakehouse-stage-"))
             spark = self._spark()
-            stage(rows, contract, folder, spark.sparkContext.defaultParallelism)
-            _write(spark, contract, folder, self._lake.root.spark_uri(table_name), ticket)
-        except (OSError, pa.ArrowException) as error:
-            doing = f"cannot stage rows for {table_name} in {tempfile.gettempdir()}"
-            raise StorageError(explain(error, doing)) from error
+            _write(_handed_over(spark, rows, contract, folder), self._lake.root.spark_uri(table_name), ticket)
         except spark_errors() as error:
             if not is_concurrent(error):
                 raise StorageError(explain(error, f"cannot write {table_name}")) from error
+        except (OSError, pa.ArrowException) as error:
+            doing = f"cannot stage rows for {table_name} in {tempfile.gettempdir()}"
+            raise StorageError(explain(error, doing)) from error
         finally:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -92,9 +92,8 @@ class SparkEngine(Engine):
     @override
     def merge(self, table: DeltaTable, table_name: str, change: Change) -> Merged | None:
         with tempfile.TemporaryDirectory(prefix="lakehouse-stage-") as folder:
-            pq.write_table(change.rows, Path(folder) / "rows.parquet", compression="NONE", row_group_size=1 << 20)
             try:
-                counts = _merge(self._spark(), folder, self._lake.root.spark_uri(table_name), change)
+                counts = _merge(self._spark(), Path(folder), self._lake.root.spark_uri(table_name), change)
             except spark_errors() as error:
                 if is_concurrent(error):
                     return None
@@ -107,11 +106,22 @@ class SparkEngine(Engine):
         return get_spark(self._settings, needs=self._lake.root.spark_jars)
 
 
-def _write(spark: SparkSession, contract: Contract, files: Path, uri: str, ticket: Ticket) -> None:
+def _handed_over(spark: SparkSession, rows: pa.Table, contract: Contract, folder: Path) -> DataFrame:
+    """Hand rows to Spark: by way of files in a folder, or of the driver where executors cannot see its files."""
+    context = spark.sparkContext
+    if not is_cluster(context.master):
+        stage(rows, contract, folder, context.defaultParallelism)
+        return spark.read.schema(contract.spark_schema()).parquet(str(folder))
+    frame = spark.createDataFrame(rows, contract.spark_schema())
+    if contract.partition_columns:
+        # Each partition gets one new data file.
+        frame = frame.repartition(*contract.partition_columns)
+    return frame if contract.event_time is None else frame.sortWithinPartitions(contract.event_time)
+
+
+def _write(rows: DataFrame, uri: str, ticket: Ticket) -> None:
     (
-        spark.read.schema(contract.spark_schema())
-        .parquet(str(files))
-        .write.format("delta")
+        rows.write.format("delta")
         .mode("append")
         .option("txnAppId", TRANSACTION_APP)
         .option("txnVersion", str(ticket.transaction))
@@ -130,12 +140,17 @@ def _optimize(spark: SparkSession, uri: str, zorder: Sequence[str], condition: s
     return done.collect()[0]["metrics"]
 
 
-def _merge(spark: SparkSession, folder: str, uri: str, change: Change) -> tuple[int, int]:
+def _merge(spark: SparkSession, folder: Path, uri: str, change: Change) -> tuple[int, int]:
     from delta.tables import DeltaTable as SparkTable  # noqa: PLC0415 - slow to import
     from pyspark.sql import functions as F  # noqa: N812, PLC0415 - its usual name
 
     matched = reduce(and_, [F.col(f"t.`{k}`") == F.col(f"s.`{k}`") for k in change.keys] + _bounded(change.bounds))
-    source = spark.read.parquet(folder).alias("s")
+    if is_cluster(spark.sparkContext.master):
+        source = spark.createDataFrame(change.rows)
+    else:
+        pq.write_table(change.rows, folder / "rows.parquet", compression="NONE", row_group_size=1 << 20)
+        source = spark.read.parquet(str(folder))
+    source = source.alias("s")
     merger = SparkTable.forPath(spark, uri).alias("t").merge(source, matched)
     if change.updates:
         differs = reduce(or_, [~F.col(f"t.`{c}`").eqNullSafe(F.col(f"s.`{c}`")) for c in change.updates])

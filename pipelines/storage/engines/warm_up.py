@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipelines.cluster import is_cluster
 from pipelines.contracts import contract_for
 from pipelines.storage import creation
 from pipelines.storage.engines.spark import SparkEngine
@@ -30,9 +31,13 @@ _warm: set[SparkSession] = set()
 def warm_up(session: SparkSession, settings: Settings) -> None:
     """Write a few made-up bars to a temporary lake as an append does, once a session, and forget them.
 
+    Not on a cluster, whose executors would leave their part of it on other machines.
+
     Raises:
         StorageError: the temporary folder cannot be written.
     """
+    if is_cluster(session.sparkContext.master):
+        return
     with _once:
         if session not in _warm:
             _commit(settings)
