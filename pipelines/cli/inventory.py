@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cli.lakes import ChosenLake, NoLakeError, lake_for_reading
 from pipelines.cli.render import Heading, count, counted, instant, percent, say, show_json, show_table, size
 from pipelines.config import load_settings
-from pipelines.intervals import Interval, IntervalSet
 from pipelines.storage.layers import LAYERS
 from pipelines.storage.log_table import RECORDED
-from pipelines.storage.replay import Answers, Series, replayed
+from pipelines.storage.series_coverage import SeriesCoverage, coverage_of
 from pipelines.timeframes import Timeframe
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pipelines.storage import TableInfo
 
 
 # Rows of each table, by layer.
 Layers = Mapping[str, Mapping[str, int]]
 _LOGS = {"ingest_coverage": "what is known to be covered", "quality_results": "what was checked"}
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesCoverage:
-    """One series: who vouches for it, from when to when, and how much of that span."""
-
-    dataset: str
-    subject: str
-    timeframe: str | None
-    providers: tuple[str, ...]
-    start: datetime
-    end: datetime
-    share: float
-    gaps: int
-    rejected: int
-
-    def as_dict(self) -> dict[str, object]:
-        """Return it as plain JSON values."""
-        return {
-            "dataset": self.dataset,
-            "asset_pair": self.subject,
-            "timeframe": self.timeframe,
-            "providers": list(self.providers),
-            "start": self.start.isoformat(),
-            "end": self.end.isoformat(),
-            "coverage": round(self.share, 6),
-            "gaps": self.gaps,
-            "rejected_intervals": self.rejected,
-        }
 
 
 def show_status(lake: str | None, *, sample: bool, config_file: Path | None, as_json: bool) -> None:
@@ -82,37 +47,6 @@ def show_status(lake: str | None, *, sample: bool, config_file: Path | None, as_
         )
         return
     _show(chosen, tables, made, series)
-
-
-def coverage_of(log: pa.Table) -> list[SeriesCoverage]:
-    """Sum the coverage log up by series, in the order of dataset, subject and length of bar."""
-    known: dict[Series, dict[str, Answers]] = defaultdict(dict)
-    for (series, provider), answers in replayed(log).items():
-        if answers.done:
-            known[series][provider] = answers
-    return [_series(*key, known[key]) for key in sorted(known, key=lambda key: (key[0], key[1], _length(key[2])))]
-
-
-def _length(timeframe: str | None) -> int:
-    return Timeframe(timeframe).seconds if timeframe else 0
-
-
-def _series(dataset: str, subject: str, timeframe: str | None, by: Mapping[str, Answers]) -> SeriesCoverage:
-    covered = IntervalSet(part for answers in by.values() for part in answers.covered)
-    rejected = IntervalSet(part for answers in by.values() for part in answers.rejected) - covered
-    known = list(covered | rejected)
-    span = Interval(known[0].start, known[-1].end)
-    return SeriesCoverage(
-        dataset,
-        subject,
-        timeframe,
-        tuple(sorted(by)),
-        span.start,
-        span.end,
-        covered.length / span.length if span else 1.0,
-        len(known) - 1,
-        len(rejected),
-    )
 
 
 def _show_nothing(message: str, *, as_json: bool) -> None:

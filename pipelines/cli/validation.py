@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +20,6 @@ from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.status import Status
 
     from pipelines.data_quality.lake_validation import TableValidation
 
@@ -64,49 +61,24 @@ def show_validation(wanted: Wanted, lake: str | None, *, sample: bool, config_fi
     """
     settings, chosen_rows = load_settings(config_file), wanted.selection()
     chosen = lake_for_reading(settings, lake, sample=sample)
-    started, run_id = time.monotonic(), uuid.uuid4().hex
+    started = time.monotonic()
     with console(stderr=True).status("loading Great Expectations …") as status:
-        found, index = _validate(chosen, wanted, chosen_rows, run_id, status)
-    failed = [each.table for each in found if not each.ok]
+        from pipelines.data_quality.validating import validate_lake
+
+        done = validate_lake(
+            chosen.manager, wanted.tables, chosen_rows,
+            synthetic=chosen.synthetic, live=wanted.live, docs=wanted.docs, on_step=status.update,
+        )  # fmt: skip
+        keep_results(chosen, done.results, done.run_id)
+    found, failed = done.tables, [each.table for each in done.failed]
     seconds = time.monotonic() - started
     if as_json:
-        about = {"run_id": run_id, "ok": not failed, "seconds": round(seconds, 2), "data_docs": index}
+        about = {"run_id": done.run_id, "ok": not failed, "seconds": round(seconds, 2), "data_docs": done.data_docs}
         show_json({**chosen.as_dict(), **about, "tables": [each.as_dict() for each in found]})
     else:
-        _show(chosen, found, index, seconds)
+        _show(chosen, found, done.data_docs, seconds)
     if failed:
         raise FailedWork(f"error checks failed in {', '.join(failed)}")
-
-
-def _validate(
-    chosen: ChosenLake, wanted: Wanted, rows: Selection, run_id: str, status: Status
-) -> tuple[list[TableValidation], Path | None]:
-    from pipelines.data_quality.lake_validation import quality_results, tables_to_validate, validate_table
-
-    manager, settings = chosen.manager, chosen.manager.settings
-    tables = tables_to_validate(manager, wanted.tables, rows)
-    from pipelines.data_quality.quality_project import QualityProject
-
-    project = QualityProject(settings.resolve(settings.quality.path), settings.quality.keep_runs)
-    # One folder may hold the results of several lakes. As much of the id as tells runs apart leaves room on the page.
-    run_name = f"{'synthetic' if chosen.synthetic else 'real'}-{run_id[:12]}"
-    found: list[TableValidation] = []
-    with project.alone():
-        for name, version in tables:
-
-            def on_part(done: int, of: int, name: str = name) -> None:
-                status.update(f"{name}: {count(done)} of {count(of)} rows …")
-
-            status.update(f"{name} …")
-            found.append(
-                validate_table(manager, project, name, version, rows, run_name, live=wanted.live, on_part=on_part)
-            )
-        status.update("Data Docs …")
-        project.forget_old()
-        index = project.build_docs() if wanted.docs and found else None
-    results = [result for each in found for result in quality_results(each, rows)]
-    keep_results(chosen, results, run_id)
-    return found, index
 
 
 def _show(chosen: ChosenLake, found: Sequence[TableValidation], index: Path | None, seconds: float) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +17,7 @@ from pipelines.data_quality.checkpoints import PARTS, CheckedPart, PartedValidat
 from pipelines.data_quality.expectations import build_suite
 from pipelines.data_quality.stored_suites import by_hand
 from pipelines.errors import ConfigError
+from pipelines.lock_file import held
 from pipelines.timeframes import utc_now
 
 if TYPE_CHECKING:
@@ -119,13 +119,9 @@ class QualityProject:
                 "folder expectations if you added any to a suite by hand: the rest is made anew"
             ) from error
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Hold the project, whose files Great Expectations rewrites in place; waits for whoever has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return held(self.path / ".lock")
 
     def check(
         self,
