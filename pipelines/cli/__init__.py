@@ -36,6 +36,7 @@ class Lakehouse(LazyGroup):
         "restore": "pipelines.cli.restore:restore",
         "fsck": "pipelines.cli.fsck:fsck",
         "rebuild": "pipelines.cli.rebuild:rebuild",
+        "exporter": "pipelines.cli.exporter:exporter",
         "lifecycle": "pipelines.cli.lifecycle:lifecycle",
         "cost": "pipelines.cli.cost:cost",
         "doctor": "pipelines.cli.doctor:doctor",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipelines.cli.failures import INTERRUPTED
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _STOPPING = "stopping: what has been fetched is still written; press Ctrl-C again to abort"
+
+
+@contextmanager
+def on_signals(call: Callable[[], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call something, and put back what they did before."""
+
+    def asked(_number: int, _frame: FrameType | None) -> None:
+        call()
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_stoppable(

@@ -20,6 +20,7 @@ from pipelines.cli.spans import asked_span
 from pipelines.errors import ConfigError
 from pipelines.instruments import Instrument, load_registry
 from pipelines.intervals import Interval
+from pipelines.monitoring.serving import own_metrics_served
 from pipelines.sources.registry import SOURCES
 from pipelines.streaming.producers.confluent import FastSender
 from pipelines.streaming.producers.market_data import MarketDataProducer
@@ -146,10 +147,11 @@ class ProduceRequest:
 def run_producer(request: ProduceRequest, settings: Settings, *, as_json: bool, quiet: bool) -> int:
     """Send what is asked for and print what came of it; returns the exit code."""
     started = time.monotonic()
-    if request.polls:
-        outcome = _poll(request, settings, quiet=quiet or as_json)
-    else:
-        outcome = _play(request, settings, quiet=quiet or as_json)
+    with own_metrics_served(settings.monitoring):
+        if request.polls:
+            outcome = _poll(request, settings, quiet=quiet or as_json)
+        else:
+            outcome = _play(request, settings, quiet=quiet or as_json)
     show_outcome(outcome, time.monotonic() - started, as_json=as_json)
     # A poll has no other end than being stopped.
     if outcome.stopped and not request.polls:

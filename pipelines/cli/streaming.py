@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from pipelines.cli.failures import DONE, FAILED, INTERRUPTED
+from pipelines.cli.interrupt import on_signals
 from pipelines.cli.lakes import ChosenLake, lake_for_writing, option_of
 from pipelines.cli.render import Heading, console, count, counted, duration, instant, say, show_json, show_table
 from pipelines.config import Settings, load_settings
 from pipelines.errors import ConfigError
+from pipelines.monitoring.serving import own_metrics_served
 from pipelines.streaming.clients import admin, explained
 from pipelines.streaming.status import BatchStatus
 from pipelines.streaming.streaming_ingestion import Mode, StreamIngester, StreamResult
@@ -58,15 +58,13 @@ def run_streams(
         MixedOriginError: the lake holds data of the other origin.
     """
     settings, mode, started = load_settings(config_file), wanted.mode, time.monotonic()
-    chosen = replace(
-        lake_for_writing(settings, lake, synthetic=sample), option=option_of(lake, sample=sample and not lake)
-    )
+    chosen = replace(lake_for_writing(settings, lake, synthetic=sample), option=option_of(lake, sample=sample))
     chosen_topics = _topics(settings, wanted.topics)
     if not as_json:
         chosen.show()
         say(f"reading {', '.join(topic.name for topic in chosen_topics)} from {settings.streaming.bootstrap_servers}")
     ingester = StreamIngester(chosen.manager, settings, chosen_topics, synthetic=sample)
-    with stoppable() as stop:
+    with own_metrics_served(settings.monitoring), stoppable() as stop:
         results = ingester.run(mode, stop, _quiet if as_json else _line)
     seconds = time.monotonic() - started
     failed = [result for result in results if result.error is not None]
@@ -95,18 +93,14 @@ def stoppable() -> Iterator[threading.Event]:
     """Yield what SIGINT and SIGTERM set; the second one ends the process, and every commit is whole or not there."""
     stop = threading.Event()
 
-    def asked(_number: int, _frame: FrameType | None) -> None:
+    def asked() -> None:
         if stop.is_set():
             os._exit(INTERRUPTED)
         stop.set()
         say("stopping: the batch under way is finished; press Ctrl-C again to abort", stderr=True)
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with on_signals(asked):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _quiet(_status: BatchStatus) -> None:
@@ -116,7 +110,7 @@ def _quiet(_status: BatchStatus) -> None:
 def _line(status: BatchStatus) -> None:
     parts = [
         f"{instant(status.finished_at)} {status.topic}",
-        f"{counted(status.rows, 'message')} in {duration(status.seconds)}",
+        f"{counted(status.rows, 'messages')} in {duration(status.seconds)}",
         *([f"{count(status.refused)} refused"] if status.refused else []),
         *([f"{count(status.late)} late"] if status.late else []),
         *([counted(status.bars, "bars")] if status.bars else []),

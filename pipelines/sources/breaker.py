@@ -104,8 +104,10 @@ class CircuitBreaker:
             # A call that began before the circuit opened must not close it behind the probe's back.
             if self._state != "closed" and not probe:
                 return
+            changed = self._state != "closed"
             self._state, self._failure_count, self._opened_at = "closed", 0, None
-            self._show()
+            if changed:
+                self._show()
 
     def _failed(self, reason: str, *, probe: bool) -> None:
         with self._lock:

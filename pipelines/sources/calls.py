@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Self, TypeVar
+
+from prometheus_client import Counter, Histogram
 
 from pipelines.errors import CircuitOpenError, QuotaExhaustedError, SourceError, SourceUnavailableError
 from pipelines.monitoring.metrics import api_request_duration_seconds, external_api_requests_total
@@ -55,7 +58,7 @@ class CallPolicy:
             with self.breaker.guard():
                 return await self._with_retries(attempt)
         except (CircuitOpenError, QuotaExhaustedError):
-            external_api_requests_total.labels(api=self.name, status="refused").inc()
+            _requests(self.name, "refused").inc()
             raise
 
     async def _with_retries(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -94,5 +97,16 @@ class Try:
         return self
 
     def __exit__(self, *_: object) -> None:
-        api_request_duration_seconds.labels(api=self._api).observe(time.perf_counter() - self._began)
-        external_api_requests_total.labels(api=self._api, status=self.status).inc()
+        _durations(self._api).observe(time.perf_counter() - self._began)
+        _requests(self._api, self.status).inc()
+
+
+@cache
+def _durations(api: str) -> Histogram:
+    """Return a provider's histogram; to find one by its labels takes longer than to count."""
+    return api_request_duration_seconds.labels(api=api)
+
+
+@cache
+def _requests(api: str, status: str) -> Counter:
+    return external_api_requests_total.labels(api=api, status=status)

@@ -283,7 +283,8 @@ async def test_each_kind_of_failure_is_counted(server: Echo, fault: Fault, statu
 
 
 async def test_keys_in_queries_are_not_logged(server: Echo, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    for name in (None, "httpx", "httpcore"):
+        caplog.set_level(logging.DEBUG, logger=name)
     await ask(server, "/query", {"apikey": SECRET, "symbol": "BTC"})
     await ask(server, f"{server.url}/query?api_key={SECRET}&symbol=BTC")
     assert "symbol=BTC" in caplog.text, "the request itself is logged"

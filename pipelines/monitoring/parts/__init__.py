@@ -1,0 +1,1 @@
+"""What the exporter looks at, part by part."""
