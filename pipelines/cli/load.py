@@ -15,6 +15,7 @@ from pipelines.cli.options import (
     listed,
     verbose_option,
 )
+from pipelines.cli.pushing import pushing
 
 
 @click.command(
@@ -51,6 +52,7 @@ from pipelines.cli.options import (
 @click.option("-q", "--quiet", is_flag=True, help="No progress display.")
 @verbose_option
 @click.pass_context
+@pushing("load")
 def load(
     ctx: click.Context,
     *,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipelines.cli.options import engine_option, examples, json_option, reading_options
+from pipelines.cli.pushing import pushing
 
 
 @click.command(
@@ -21,6 +22,7 @@ from pipelines.cli.options import engine_option, examples, json_option, reading_
 @engine_option
 @reading_options
 @json_option
+@pushing("maintain")
 def maintain(
     *,
     tables: tuple[str, ...],

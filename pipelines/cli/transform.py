@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipelines.cli.options import examples, json_option, reading_options
+from pipelines.cli.pushing import pushing
 
 
 @click.command(
@@ -28,6 +29,7 @@ from pipelines.cli.options import examples, json_option, reading_options
 @click.option("--dry-run", is_flag=True, help="Say what would be made anew, and why; starts no Spark.")
 @reading_options
 @json_option
+@pushing("transform")
 def transform(
     *,
     select: tuple[str, ...],

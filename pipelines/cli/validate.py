@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pipelines.cli.options import examples, json_option, listed, reading_options
+from pipelines.cli.pushing import pushing
 
 
 @click.command(
@@ -27,6 +28,7 @@ from pipelines.cli.options import examples, json_option, listed, reading_options
 @click.option("--docs/--no-docs", default=True, show_default=True, help="Build Data Docs, pages to read and share.")
 @reading_options
 @json_option
+@pushing("validate")
 def validate(
     *,
     tables: tuple[str, ...],
