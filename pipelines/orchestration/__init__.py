@@ -1,0 +1,1 @@
+"""Scheduled runs: what the DAGs in airflow/dags share."""
