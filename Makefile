@@ -11,15 +11,22 @@ JARS := .jars
 ASSETS ?= BTCUSD,ETHUSD
 DAYS ?= 7
 SECONDS ?= 60
+AIRFLOW_PORT ?= 8080
+DAG ?= full_pipeline_test
+CONF ?= {}
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_VENV := .venv-bench
 BENCH_ARGS ?=
+COMPOSE_VERSION := 2.40.3
+COMPOSE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/finance-lakehouse/docker-compose-$(COMPOSE_VERSION)
+GO := $(or $(shell command -v go),/usr/local/go/bin/go)
+SERVICES ?=
 
-.PHONY: help setup s3 kafka backfill stream-demo test soak lint bench pins clean
+.PHONY: help setup s3 kafka backfill stream-demo airflow dag test soak lint bench pins dashboards-check compose-check up down logs local clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready $(JARS)/.ready ## environment in .venv and Spark jars in .jars; does nothing the second time
 
@@ -57,6 +64,20 @@ backfill: setup ## the main job, offline: the sample lake in data/sample_lake (A
 stream-demo: kafka ## streaming at work, offline: broker, replay, job, lag and bars as they land (SECONDS=…, DEMO_ARGS=--keep)
 	@$(BIN)/python scripts/stream_demo.py --seconds $(SECONDS) $(DEMO_ARGS)
 
+AIRFLOW_HERE = PATH=$(CURDIR)/$(BIN):$$PATH PYTHONDONTWRITEBYTECODE=1 AIRFLOW_HOME=$(CURDIR)/data/airflow \
+  AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/airflow/dags AIRFLOW__CORE__LOAD_EXAMPLES=false
+
+airflow: setup ## Airflow with the DAGs on http://localhost:8080 (AIRFLOW_PORT=…), its home in data/airflow
+	@echo "user admin; the password is in data/airflow/simple_auth_manager_passwords.json.generated"
+	@$(BIN)/python deploy/local.py database
+	@$(AIRFLOW_HERE) AIRFLOW__CORE__PARALLELISM=2 AIRFLOW__API__HOST=127.0.0.1 AIRFLOW__API__PORT=$(AIRFLOW_PORT) \
+	  AIRFLOW__CORE__EXECUTION_API_SERVER_URL=http://127.0.0.1:$(AIRFLOW_PORT)/execution/ airflow standalone
+
+dag: ## switch on and run a DAG of the Airflow that runs here (DAG=full_pipeline_test CONF='{"days": 1}')
+	@test -f data/airflow/airflow.db || { echo "no Airflow here yet: make airflow, or make local, in another terminal"; exit 1; }
+	@$(AIRFLOW_HERE) airflow dags unpause $(DAG) >/dev/null
+	@$(AIRFLOW_HERE) airflow dags trigger $(DAG) --conf '$(CONF)' --output yaml | grep -E 'dag_id|dag_run_id|state'
+
 test: s3 kafka ## every test but the long fault runs
 	@$(BIN)/python -m pytest -m "not soak" --numprocesses 2 --max-worker-restart 0 $(PYTEST_ARGS)
 
@@ -80,6 +101,42 @@ bench: setup .venv-bench/.ready ## the benchmarks beside their references; write
 
 pins: ## resolve requirements-pipeline.in into requirements-pipeline.txt
 	@$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 requirements-pipeline.in -o requirements-pipeline.txt
+
+dashboards-check: setup deploy/grafana-schema/node_modules/.ready ## Grafana dashboards by its own schema (needs Node.js, and a network the first time)
+	@$(BIN)/python -m pipelines.monitoring.dashboards --check
+	@node deploy/grafana-schema/check.mjs
+
+deploy/grafana-schema/node_modules/.ready: deploy/grafana-schema/package-lock.json
+	@command -v npm >/dev/null || { echo "npm not found: install Node.js 20 or newer"; exit 1; }
+	@npm --prefix deploy/grafana-schema ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+up: ## all services in containers, as docker-compose.yml has them (needs Docker)
+	@test -f .env || { echo "no .env: copy .env.example to .env and set the passwords in it"; exit 1; }
+	@! grep -nE '^[A-Z0-9_]+=change-me' .env || { echo "set these in .env first"; exit 1; }
+	@docker compose up --detach --build $(SERVICES)
+	@docker compose ps
+
+down: ## end the containers; the data stays in its volumes
+	@docker compose down
+
+logs: ## follow what the containers say (SERVICES="stream exporter")
+	@docker compose logs --follow --tail 100 $(SERVICES)
+
+local: setup ## what runs without Docker, as Procfile has it; Ctrl-C ends it
+	@$(BIN)/python deploy/local.py prepare
+	@$(BIN)/honcho start $(SERVICES)
+
+# Compose's own code, without Docker: some minutes to build the first time, kept outside the checkout.
+compose-check: $(COMPOSE) ## docker-compose.yml by Compose's own rules (needs Go, and a network the first time)
+	@$(COMPOSE) --env-file .env.example config --quiet
+	@! $(COMPOSE) --env-file /dev/null config --quiet 2>/dev/null || { echo "docker-compose.yml starts without passwords"; exit 1; }
+	@echo "docker-compose.yml: good"
+
+$(COMPOSE): deploy/compose-check/go.mod deploy/compose-check/go.sum
+	@test -x "$(GO)" || { echo "go not found: install Go 1.24 or newer"; exit 1; }
+	@mkdir -p $(@D)
+	@cd deploy/compose-check && $(GO) build -o $@ github.com/docker/compose/v2/cmd
 
 clean: ## remove caches, not data
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build
