@@ -5,10 +5,37 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backfill, gaps, longlog, pruning, quality, report, startup, streaming, tables, transforms, volume
+from benchmarks import (
+    backfill,
+    gaps,
+    longlog,
+    monitoring,
+    orchestrating,
+    pruning,
+    quality,
+    report,
+    startup,
+    streaming,
+    tables,
+    transforms,
+    volume,
+)
 from benchmarks.measure import say
 
-_NAMES = ("startup", "longlog", "backfill", "volume", "tables", "pruning", "gaps", "quality", "transform", "stream")
+_NAMES = (
+    "startup",
+    "longlog",
+    "backfill",
+    "volume",
+    "tables",
+    "pruning",
+    "gaps",
+    "quality",
+    "transform",
+    "stream",
+    "orchestration",
+    "monitoring",
+)
 
 
 def main() -> None:
@@ -43,6 +70,8 @@ def _table(name: str, *, quick: bool) -> str:
         "gaps": lambda: report.gaps_table(gaps.measure(year), year),
         "quality": lambda: report.quality_table(quality.measure(months)),
         "stream": lambda: report.stream_table(*streaming.measure(messages, seconds)),
+        "orchestration": lambda: report.orchestration_table(orchestrating.measure(quarter // 9), quarter // 9),
+        "monitoring": lambda: report.monitoring_table(*monitoring.measure(quarter // 3), quarter // 3),
         "transform": lambda: report.transform_table(transforms.measure(months, quarter // 9)),
     }
     return makers[name]()

@@ -22,7 +22,7 @@ def measure() -> list[Startup]:
         BenchmarkError: a command failed, or started a JVM.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        _commits(Path(folder))
+        commits(Path(folder))
         lakehouse, lake = PYTHON.with_name("lakehouse"), ["--lake", folder]
         found = [
             median("bare interpreter", [PYTHON, "-c", "pass"], {}),
@@ -33,7 +33,8 @@ def measure() -> list[Startup]:
     return found
 
 
-def _commits(lake: Path) -> None:
+def commits(lake: Path) -> None:
+    """Make a table of minute bars with so many commits, and so many files."""
     manager = ours("embedded", lake)
     rows = bars(1)
     manager.append("raw_market_data_1m", rows.slice(0, 1), "first")

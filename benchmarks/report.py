@@ -13,7 +13,10 @@ import psutil
 
 from benchmarks.backfill import Result
 from benchmarks.gaps import Found
+from benchmarks.longlog import COMMITS
 from benchmarks.measure import ROOT, BenchmarkError
+from benchmarks.monitoring import TABLES, Backfilled, Looked
+from benchmarks.orchestrating import Step
 from benchmarks.pruning import LAYOUTS, Query
 from benchmarks.quality import Check
 from benchmarks.startup import Startup
@@ -131,6 +134,22 @@ def transform_table(results: Sequence[Transformed]) -> str:
     return _compared(results, "bars", 1)
 
 
+def orchestration_table(steps: Sequence[Step], days: int) -> str:
+    """Return the table of the daily run: seconds of each task, and the share of them that is start."""
+    head = ["task", "seconds", "of them process start", "of them Spark's start", "share of start"]
+    rows = [
+        [
+            each.name,
+            f"{each.seconds:.1f}",
+            f"{each.start:.1f}",
+            f"{each.jvm:.1f}" if each.jvm else "",
+            f"{(each.start + each.jvm) / each.seconds:.0%}",
+        ]
+        for each in steps
+    ]
+    return f"{_machine()} {len(ASSETS)} assets, one day after {days}.\n\n{_table(head, rows)}"
+
+
 def stream_table(drained: Sequence[Drained], live: Live) -> str:
     """Return the tables of a drained backlog, with ratios to bare Structured Streaming, and of live ticks."""
     base = drained[0]
@@ -152,6 +171,24 @@ def stream_table(drained: Sequence[Drained], live: Live) -> str:
     ]
     backlog = _table([*head, "Python MiB", "JVM MiB"], rows)
     return f"{_machine()}\n\n{backlog}\n\n{_live_table(live)}"
+
+
+def monitoring_table(looked: Looked, backfilled: Backfilled, days: int) -> str:
+    """Return the tables of an exporter's looks, and of what metrics take of a backfill."""
+    head = ["tables x commits", "first look s", "nothing new s", "one commit s", "scrape s", "samples", "Python MiB"]
+    times = [f"{seconds:.3f}" for seconds in (looked.first, looked.same, looked.one, looked.scrape)]
+    looks = _table(head, [[f"{TABLES} x {COMMITS:,}", *times, f"{looked.samples:,}", _mib(looked.resident)]])
+    share = (backfilled.metrics + backfilled.push) / backfilled.seconds
+    row = [
+        f"{backfilled.rows:,.0f}",
+        f"{backfilled.seconds:.2f}",
+        f"{backfilled.calls:,.0f}",
+        f"{backfilled.metrics:.4f}",
+        f"{backfilled.push:.3f}",
+        f"{share:.2%}",
+    ]
+    costs = _table([f"bars of {days} days", "seconds", "calls of metrics", "in them s", "push s", "share"], [row])
+    return f"{_machine()}\n\n{looks}\n\n{costs}"
 
 
 def _live_table(live: Live) -> str:

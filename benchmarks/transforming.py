@@ -30,23 +30,23 @@ _LAYOUT = ["timeframe", "asset_pair", "partition_date"]
 _AT_ONCE, _NOON, _TREND = 30, 12, 25
 
 
-def settings_of(lake: Path) -> Settings:
-    """Return the settings of every contestant: both JIT compilers, as for any long computation."""
+def settings_of(lake: Path, *, long: bool = True) -> Settings:
+    """Return the settings of every contestant: both JIT compilers for a long computation, or else the default."""
     return Settings.model_validate(
         {
             "delta_lake": {"storage_path": str(lake)},
             "storage": {"engine": "embedded"},
             "dlq": {"path": str(lake / "dlq")},
-            "spark": {"java_options": ""},
+            "spark": {"java_options": ""} if long else {},
         }
     )
 
 
-def manager_of(lake: Path) -> Any:  # noqa: ANN401 - imported late
+def manager_of(lake: Path, *, long: bool = True) -> Any:  # noqa: ANN401 - imported late
     """Return the lake."""
     from pipelines.storage import DeltaLakeManager
 
-    return DeltaLakeManager(lake, settings_of(lake))
+    return DeltaLakeManager(lake, settings_of(lake, long=long))
 
 
 def seed(lake: Path, days: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def history(lake: Path, days: int) -> dict[str, Any]:
 
 def increment(lake: Path, days: int) -> dict[str, Any]:
     """Land one more day and bring silver and gold up to date."""
-    manager = manager_of(lake)
+    manager = manager_of(lake, long=False)
     before = _rows(manager)
     _land(manager, days, 1)
     manager.spark().range(10).count()
@@ -77,7 +77,7 @@ def increment(lake: Path, days: int) -> dict[str, Any]:
 
 def nothing(lake: Path, _days: int) -> dict[str, Any]:
     """Bring up to date what already is."""
-    return {**_transform(manager_of(lake), lake), "rows": 0}
+    return {**_transform(manager_of(lake, long=False), lake), "rows": 0}
 
 
 def _transform(manager: Any, lake: Path) -> dict[str, Any]:  # noqa: ANN401 - imported late
