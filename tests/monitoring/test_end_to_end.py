@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipelines.config import PROJECT_ROOT
-from tests.cli.shell import spawn
+from tests.cli.shell import run, spawn
 from tests.cli.test_exporter import EMBEDDED, address_of
 from tests.monitoring.oracle import records
 from tests.servers.prometheus import Alertmanager, Prometheus, Pushgateway
@@ -44,7 +44,7 @@ class Watched:
     """A lake, all that watches it, and what Slack was told."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.lake = folder / "sample"
+        self.folder, self.lake = folder, folder / "sample"
         self.slack = stack.enter_context(SlackServer())
         quick = EMBEDDED | {"LAKEHOUSE__MONITORING__REFRESH_SECONDS": "0.5"}
         self.exporter = stack.enter_context(spawn(folder, "exporter", "--sample", "--port", "0", **quick))
@@ -58,6 +58,7 @@ class Watched:
         )  # fmt: skip
         manager = stack.enter_context(Alertmanager(config))
         gateway = stack.enter_context(Pushgateway())
+        self.pushes = EMBEDDED | {"LAKEHOUSE__MONITORING__PUSHGATEWAY": gateway.address}
         self.addresses = {
             "exporter:9401": exported,
             "alertmanager:9093": manager.address,
@@ -120,3 +121,26 @@ def test_prometheus_counts_what_the_lake_holds_and_a_damaged_table_reaches_slack
 
     watched.exporter.kill()
     assert watched.told("[critical] ExporterDown").attachment["color"] == "#d00000"
+
+
+def test_what_is_done_while_prometheus_is_down_is_on_the_board_when_it_is_back(watched):
+    name = "pipeline_ingestion_records_total"
+    total = f"sum({name})"
+    watched.wait_until(total)
+    before = sum(records(watched.lake).values())
+    watched.prometheus.stop()
+    down = time.time()
+
+    done = run(
+        watched.folder, "backfill", "--provider", "sample", "--assets", "BTCUSD", "--start", "2025-12-04",
+        "--end", "2025-12-05", "--quiet", **watched.pushes,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    after = sum(records(watched.lake).values())
+    assert after > before
+
+    watched.prometheus.start()
+    assert watched.wait_until(f"{total} > {before}") == [({}, after)]
+    assert watched.wait_until(f"increase(({total})[10m:1s]) > 0"), "the increase over the time it was down"
+    assert watched.wait_until('pipeline_job_ok{job="backfill"}')[0][1] == 1
+    assert watched.prometheus.query(f"sum({name} @ {down})") == [({}, before)], "what it knew before"

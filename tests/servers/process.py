@@ -38,19 +38,27 @@ class OneProcess(ABC):
 
     def __enter__(self) -> Self:
         try:
-            with (self.folder / "log").open("wb") as log:
-                self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
-            self._wait()
+            self.start()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it, over what its folder holds if it has run before, and wait until it is up."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+        self._wait()
+
+    def stop(self) -> None:
+        """End it; what is in its folder stays."""
         if self._process is not None:
             self._process.send_signal(self.ending)
             self._process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + self.up_within_seconds
