@@ -102,7 +102,7 @@ class S3Server(OneProcess):
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="utf-8")
         data = self.folder / "data"
         data.mkdir()
-        master, volume, filer, *self._grpc_ports = free_ports(7)
+        master, volume, filer, *self._grpc_ports = self._other_ports(7)
         master_grpc, volume_grpc, filer_grpc, grpc = self._grpc_ports
         ports = {
             "master.port": master, "master.port.grpc": master_grpc,
@@ -131,6 +131,13 @@ class S3Server(OneProcess):
             client.create_bucket(Bucket=BUCKET)
             self._made = True
         client.put_object(Bucket=BUCKET, Key="up", Body=b"1")
+
+    def _other_ports(self, count: int) -> list[int]:
+        """Return ports that the system gives to nobody: some are first used seconds from now."""
+        found = {self.port}
+        while len(found) <= count:
+            found.add(reserved_port())
+        return sorted(found - {self.port})
 
 
 def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:
