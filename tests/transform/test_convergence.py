@@ -202,7 +202,8 @@ def whole(found: pd.DataFrame, choices: list[pd.DataFrame]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("seed", [11, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(12, 24))])
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(11, 24))
 def test_a_killed_run_leaves_whole_tables_and_the_next_one_converges(bench: Workbench, seed: int) -> None:
     before = silver(bench.lake)
     Arrivals(bench.lake, seed).land(8)
