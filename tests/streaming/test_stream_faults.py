@@ -17,6 +17,8 @@ import yaml
 
 from pipelines.config import Settings
 from pipelines.storage import DeltaLakeManager
+from pipelines.storage.lake import Lake
+from pipelines.storage.names import lake_root
 from pipelines.streaming.creation import create_topics
 from tests.conftest import make_kafka_settings
 from tests.servers.kafka import Broker
@@ -59,8 +61,9 @@ def ticks(chance: random.Random, count: int, start_at: float) -> TickLog:
     return log
 
 
-def killed_again_and_again(tmp_path: Path, kafka: Broker, kills: int, seed: int) -> None:
-    settings = make_kafka_settings(tmp_path, kafka, _QUICK)
+def killed_again_and_again(tmp_path: Path, kafka: Broker, kills: int, seed: int, in_s3: str | None = None) -> None:
+    elsewhere = {"delta_lake": {"storage_path": in_s3}} if in_s3 else {}
+    settings = make_kafka_settings(tmp_path, kafka, _QUICK, elsewhere)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads(settings.model_dump_json())), encoding="utf-8")
     create_topics(settings)
     (topic,) = settings.streaming.topics
@@ -85,8 +88,7 @@ def killed_again_and_again(tmp_path: Path, kafka: Broker, kills: int, seed: int)
 
 def landed(lake: DeltaLakeManager) -> int:
     """Return how many commits the ticks have."""
-    log = Path(lake.storage_path) / "raw_market_ticks" / "_delta_log"
-    return len(list(log.glob("*.json"))) if log.is_dir() else 0
+    return len(Lake(lake_root(lake.storage_path)).versions("raw_market_ticks"))
 
 
 def produce(log: TickLog, more: TickLog, kafka: Broker, topic: str) -> None:
@@ -104,6 +106,13 @@ def test_a_job_killed_three_times_loses_and_repeats_nothing(tmp_path: Path, kafk
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_a_job_killed_five_times_loses_and_repeats_nothing(tmp_path: Path, kafka: Broker, seed: int) -> None:
     killed_again_and_again(tmp_path, kafka, 5, seed)
+
+
+@pytest.mark.soak
+def test_a_job_killed_three_times_loses_and_repeats_nothing_in_s3(
+    tmp_path: Path, kafka: Broker, s3_lake_path: str
+) -> None:
+    killed_again_and_again(tmp_path, kafka, 3, seed=6, in_s3=s3_lake_path)
 
 
 def test_sigterm_ends_it_in_good_order(tmp_path: Path, kafka: Broker) -> None:
