@@ -19,7 +19,7 @@ from kafka import KafkaAdminClient
 from pipelines.config import StreamingSettings
 from pipelines.jars import jar_paths, java_command
 from pipelines.streaming.clients import BrokerError, connected
-from pipelines.streaming.ports import reserved_port
+from pipelines.streaming.ports import reserved_ports
 
 _UP_WITHIN_SECONDS = 60
 _DOWN_WITHIN_SECONDS = 20
@@ -170,8 +170,8 @@ class LocalBroker:
 
     def _format(self) -> None:
         self._ports.clear()
-        for name in self._protocols():
-            self._ports[name] = _another_port(set(self._ports.values()))
+        listeners = self._protocols()
+        self._ports.update(zip(listeners, reserved_ports(len(listeners)), strict=True))
         (self.folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
         # A value of a properties file loses a backslash.
         lines = (f"{name}={value}".replace("\\", "\\\\") for name, value in self._values().items())
@@ -234,12 +234,6 @@ def _logging_jars() -> list[Path]:
         for name in ("slf4j-api", "log4j-slf4j2-impl", "log4j-api", "log4j-core")
         for path in jars.glob(f"{name}-*.jar")
     ]
-
-
-def _another_port(taken: set[int]) -> int:
-    while (port := reserved_port()) in taken:
-        pass
-    return port
 
 
 def _cluster_id() -> str:

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from pipelines.config import PROJECT_ROOT
-from pipelines.streaming.ports import reserved_port
+from pipelines.streaming.ports import reserved_ports
 from tests.cli.shell import environment
 
 LOCAL = PROJECT_ROOT / "deploy" / "local.py"
@@ -99,7 +99,7 @@ def test_each_service_is_one_of_the_program() -> None:
 def test_prometheus_finds_everybody_and_all_of_it_ends(tmp_path: Path) -> None:
     if not (PROJECT_ROOT / ".venv").exists():
         pytest.skip("the Procfile is for the environment that make setup makes")
-    ports = {name: str(reserved_port()) for name in QUICK}
+    ports = dict(zip(QUICK, map(str, reserved_ports(len(QUICK))), strict=True))
     variables = environment(tmp_path, LOCAL_FOLDER=str(tmp_path / "local"))
     variables |= {f"{name.upper()}_PORT": port for name, port in ports.items()}
     done = prepared(tmp_path, **variables)

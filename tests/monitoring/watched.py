@@ -27,7 +27,7 @@ from pipelines.monitoring.serving import served
 from pipelines.storage import DeltaLakeManager
 from pipelines.streaming.clients import offsets
 from pipelines.streaming.creation import create_topics
-from pipelines.streaming.ports import reserved_port
+from pipelines.streaming.ports import reserved_port, reserved_ports
 from pipelines.streaming.status import BatchStatus, StatusBoard
 from tests.batch.exchange import Exchange
 from tests.cli.shell import run, spawn
@@ -123,7 +123,7 @@ def watched(folder: Path, broker: Broker) -> Iterator[Watched]:
     with ExitStack() as stack:
         exchange, airflow = stack.enter_context(Exchange()), stack.enter_context(Airflow())
         gateway = stack.enter_context(Pushgateway())
-        topic, ports = f"ticks_{folder.name}", [reserved_port(), reserved_port()]
+        topic, ports = f"ticks_{folder.name}", reserved_ports(2)
         config = _config(
             folder,
             gateway,

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from typing_extensions import override
 
-from pipelines.streaming.ports import reserved_port
+from pipelines.streaming.ports import reserved_port, reserved_ports
 from tests.servers.process import OneProcess
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class S3Server(OneProcess):
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="utf-8")
         data = self.folder / "data"
         data.mkdir()
-        master, volume, filer, *self._grpc_ports = self._other_ports(7)
+        # Some are first used seconds from now, so none may be one that the system hands out.
+        master, volume, filer, *self._grpc_ports = reserved_ports(7, besides=[self.port])
         master_grpc, volume_grpc, filer_grpc, grpc = self._grpc_ports
         ports = {
             "master.port": master, "master.port.grpc": master_grpc,
@@ -131,13 +132,6 @@ class S3Server(OneProcess):
             client.create_bucket(Bucket=BUCKET)
             self._made = True
         client.put_object(Bucket=BUCKET, Key="up", Body=b"1")
-
-    def _other_ports(self, count: int) -> list[int]:
-        """Return ports that the system gives to nobody: some are first used seconds from now."""
-        found = {self.port}
-        while len(found) <= count:
-            found.add(reserved_port())
-        return sorted(found - {self.port})
 
 
 def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import pyspark
 
-from pipelines.streaming.ports import reserved_port
+from pipelines.streaming.ports import reserved_ports
 
 _HOME = Path(pyspark.__file__).parent
 _UP_WITHIN_SECONDS = 60
@@ -30,7 +30,7 @@ class SparkCluster:
     def __init__(self, workers: int = 2, worker_memory: str = "640m") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lakehouse-cluster-"))
         self._memory = worker_memory
-        self._port, self._page, *self._worker_pages = (reserved_port() for _ in range(2 + workers))
+        self._port, self._page, *self._worker_pages = reserved_ports(2 + workers)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
