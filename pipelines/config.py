@@ -149,6 +149,10 @@ class TransformSettings(Section):
     risk_free_rate: float = Field(default=0.0, gt=-1, lt=1)
     regime_timeframe: Timeframe = Timeframe.H1
 
+    def variables(self) -> dict[str, object]:
+        """Return the variables of dbt's project, as JSON values."""
+        return self.model_dump(mode="json", exclude={"path"})
+
 
 class CostUsage(Section):
     """What a month of the platform uses besides storage."""

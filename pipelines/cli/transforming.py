@@ -79,7 +79,7 @@ def run_dbt_command(arguments: Sequence[str], lake: str | None, *, sample: bool,
     command, *others = check_command(arguments)
     settings = load_settings(config_file)
     chosen = lake_for_reading(settings, lake, sample=sample)
-    given = [command, "--vars", json.dumps(_of_settings(settings)), *others]
+    given = [command, "--vars", json.dumps(settings.transform.variables()), *others]
     done = run_dbt(given, chosen.manager, folder(settings))
     click.get_current_context().exit(DONE if done.ok else FAILED)
 
@@ -92,14 +92,9 @@ def folder(settings: Settings) -> Path:
 def _variables(text: str | None, config_file: Path | None) -> tuple[Settings, dict[str, object]]:
     """Return the settings with the variables that are settings, and all variables."""
     given = check_variables(text or "{}")
-    known = _of_settings(load_settings(config_file))
+    known = load_settings(config_file).transform.variables()
     settings = load_settings(config_file, {"transform": {name: given[name] for name in given.keys() & known.keys()}})
-    return settings, given | _of_settings(settings)
-
-
-def _of_settings(settings: Settings) -> dict[str, object]:
-    """Return the settings that are variables of dbt's project, as JSON values."""
-    return settings.transform.model_dump(mode="json", exclude={"path"})
+    return settings, given | settings.transform.variables()
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _transform(select: Sequence[str], *, sample: bool, settings: Settings | None
 
     watch.ready()
     # As the command line gives them: other variables would make tables anew.
-    variables = json.dumps(settings.transform.model_dump(mode="json", exclude={"path"}))
+    variables = json.dumps(settings.transform.variables())
     request = Request(select=tuple(select), variables=variables, synthetic=chosen.synthetic)
     # Two runs at once would spoil dbt's folder for each other.
     with held(folder / ".lock"), _hushed():
