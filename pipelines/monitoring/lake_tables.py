@@ -90,11 +90,6 @@ class LakeTables:
         """The tables that could be opened, by name."""
         return list(self._tables.values())
 
-    @property
-    def bronze(self) -> list[LookedAt]:
-        """Those that are in no layer, by name."""
-        return [each for each in self.all if "." not in each.name]
-
     def get(self, name: str) -> LookedAt | None:
         """Return a table, None if it is not there or could not be opened."""
         return self._tables.get(name)

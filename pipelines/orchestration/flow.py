@@ -24,6 +24,7 @@ from pipelines.config import Settings, load_settings
 from pipelines.intervals import Interval
 from pipelines.monitoring.push import job_pushed
 from pipelines.orchestration.alerting import deadline_missed, task_failed, tell
+from pipelines.orchestration.common import Result
 from pipelines.orchestration.retrying import delay_before
 from pipelines.orchestration.shared_session import in_shared_session
 from pipelines.orchestration.span import span_of
@@ -32,7 +33,6 @@ from pipelines.timeframes import Timeframe
 if TYPE_CHECKING:
     from airflow.sdk.definitions.xcom_arg import XComArg
 
-Result = dict[str, Any]
 DAILY = ("ingest", "validate", "dbt_silver", "dbt_marts", "dbt_tests", "optimize", "refresh_dashboards")
 _DATASETS = ("raw_market_data", "raw_news_sentiment", "raw_ai_decisions", "raw_trade_executions", "macro_indicators")
 # As the commands call them that do the same.
