@@ -17,6 +17,7 @@ from pipelines.storage.scan import quoted
 from pipelines.timeframes import Timeframe
 
 if TYPE_CHECKING:
+    from pipelines.instruments import Instrument
     from pipelines.storage import DeltaLakeManager
 
 _ASSET = "asset_pair"
@@ -112,11 +113,25 @@ def freshness(
     return found
 
 
-def _of_bars(series: BarSeries, opened: datetime | None, coverage: CoverageMap, now: datetime) -> SeriesFreshness:
+def close_owed(instrument: Instrument, timeframe: Timeframe, now: datetime) -> datetime | None:
+    """Return when the newest bar closed that should be there by now, by its calendar and its contract's latency.
+
+    Args:
+        instrument: whose calendar to ask.
+        timeframe: the bars' length.
+        now: the present, aware UTC.
+
+    Raises:
+        ConfigError: the instrument names an unknown calendar.
+    """
     latency = timedelta(minutes=load_contracts()[MARKET_DATA].freshness_minutes or 0)
-    step = series.timeframe.step
-    due = newest_owed(series.instrument, series.timeframe, now, latency)
-    there, wanted = (None if instant is None else instant + step for instant in (opened, due))
+    owed = newest_owed(instrument, timeframe, now, latency)
+    return None if owed is None else owed + timeframe.step
+
+
+def _of_bars(series: BarSeries, opened: datetime | None, coverage: CoverageMap, now: datetime) -> SeriesFreshness:
+    there = None if opened is None else opened + series.timeframe.step
+    wanted = close_owed(series.instrument, series.timeframe, now)
     # Of a series without a row, what lacks is all since it was first asked for.
     since = there or min(part.start for part in coverage.done(series.key))
     lag = max(timedelta(), wanted - since) if wanted else timedelta()

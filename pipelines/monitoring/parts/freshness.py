@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prometheus_client.core import Metric
 
-from pipelines.calendars import newest_owed
 from pipelines.contracts import load_contracts
+from pipelines.data_quality.freshness import close_owed
 from pipelines.errors import LakehouseError
 from pipelines.instruments import load_registry
 from pipelines.monitoring.lake_tables import LookedAt
@@ -50,9 +50,8 @@ class Freshness:
 
 
 def _overdue(pair: str, timeframe: Timeframe, closed: datetime, now: datetime) -> timedelta:
-    latency = timedelta(minutes=load_contracts()[MARKET_DATA].freshness_minutes or 0)
-    owed = newest_owed(load_registry().resolve(pair), timeframe, now, latency)
-    return max(timedelta(), owed + timeframe.step - closed) if owed else timedelta()
+    owed = close_owed(load_registry().resolve(pair), timeframe, now)
+    return max(timedelta(), owed - closed) if owed else timedelta()
 
 
 def _newest(table: LookedAt) -> Mapping[str, datetime]:
