@@ -249,8 +249,13 @@ def invoke(
         TransformError: dbt could not even begin.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - slow to import
+    from dbt_common.events.event_manager_client import cleanup_event_logger  # noqa: PLC0415
 
-    done = dbtRunner(manifest, [callback] if callback else None).invoke(list(arguments))
+    try:
+        done = dbtRunner(manifest, [callback] if callback else None).invoke(list(arguments))
+    finally:
+        # Its loggers keep the stdout of now, which may be closed by the time dbt is next asked anything.
+        cleanup_event_logger()
     if isinstance(done.exception, LakehouseError | KeyboardInterrupt):
         raise done.exception
     if done.exception is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from rich.console import Console
 from pipelines.cli import dbt_words, transforming
 from pipelines.config import CONFIG_DIR, Settings, load_settings
 from pipelines.errors import ConfigError
-from pipelines.transform.runner import PROJECT, DbtRun, NodeResult
+from pipelines.storage import DeltaLakeManager
+from pipelines.transform.runner import PROJECT, DbtRun, NodeResult, dbt_environment, prepare
 from tests.cli.shell import run
 
 VARIABLES = yaml.safe_load((PROJECT / "dbt_project.yml").read_text("utf-8"))["vars"]
@@ -63,6 +65,17 @@ def test_wrong_words_are_refused_before_anything_starts(tmp_path: Path, argument
     assert not [part for part in says if part not in done.stderr]
     assert "Traceback" not in done.output
     assert not (tmp_path / "transform").exists()
+
+
+def test_wrong_words_are_refused_as_well_after_dbt_has_run_in_the_same_process(
+    tmp_path: Path, embedded_lake: DeltaLakeManager
+):
+    with io.StringIO() as closed_after, redirect_stdout(closed_after), dbt_environment(tmp_path / "transform"):
+        prepare([], embedded_lake)
+    done = lakehouse(tmp_path, "dbt", "build", "--vars", "{a")
+    assert done.exit_code == 2, done.output
+    assert "not valid YAML" in done.stderr
+    assert "Traceback" not in done.output
 
 
 @pytest.mark.parametrize(
